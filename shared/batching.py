@@ -1,0 +1,124 @@
+"""The batcher: everything that commits goes out together, and nothing waits for company."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+
+MAX_ITEMS = 500
+MAX_BYTES = 4 * 1024 * 1024
+MAX_IN_FLIGHT = 2
+
+
+@dataclass(slots=True)
+class _Pending(Generic[Item, Outcome]):
+    item: Item
+    size: int
+    outcome: "asyncio.Future[Outcome]"
+
+
+class Batcher(Generic[Item, Outcome]):
+    """Collects items that arrive while a flush is under way and flushes them in one go.
+
+    The first item flushes at once, together with what else was submitted in the same turn of the
+    event loop; there is no timer. An item outlives the caller that submitted it. A flush that
+    fails because the connection was lost fails for all its items (their outcome is unknown);
+    any other failure is repeated item by item, so that one bad item fails alone.
+    """
+
+    def __init__(
+        self,
+        flush: Callable[[Sequence[Item]], Awaitable[Sequence[Outcome]]],
+        *,
+        size_of: Callable[[Item], int] = lambda _: 0,
+        connection_lost: Callable[[Exception], bool] = lambda _: False,
+        max_items: int = MAX_ITEMS,
+    ) -> None:
+        self._flush = flush
+        self._size_of = size_of
+        self._connection_lost = connection_lost
+        self._max_items = max_items
+        self._waiting: deque[_Pending[Item, Outcome]] = deque()
+        self._flushes: set[asyncio.Task[None]] = set()
+
+    async def submit(self, item: Item) -> Outcome:
+        """Hand one item over and wait for its outcome; raises what its flush raised."""
+        return await asyncio.shield(self.enqueue(item))
+
+    def enqueue(self, item: Item) -> "asyncio.Future[Outcome]":
+        """Hand one item over; the future answers. An outcome nobody awaits is dropped silently."""
+        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        outcome.add_done_callback(_retrieve)
+        self._waiting.append(_Pending(item, self._size_of(item), outcome))
+        if len(self._flushes) < MAX_IN_FLIGHT and (not self._flushes or len(self._waiting) == 1):
+            self._start()
+        return outcome
+
+    async def drain(self) -> None:
+        """Wait until nothing is waiting or under way."""
+        while self._flushes:
+            await asyncio.wait(self._flushes)
+
+    def _start(self) -> None:
+        task = asyncio.create_task(self._run())
+        self._flushes.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._flushes.discard(task)
+        task.result()
+        if self._waiting and len(self._flushes) < MAX_IN_FLIGHT:
+            self._start()
+
+    def _take(self) -> list[_Pending[Item, Outcome]]:
+        batch: list[_Pending[Item, Outcome]] = []
+        size = 0
+        while self._waiting and len(batch) < self._max_items:
+            size += self._waiting[0].size
+            if batch and size > MAX_BYTES:
+                break
+            batch.append(self._waiting.popleft())
+        return batch
+
+    async def _run(self) -> None:
+        batch = self._take()
+        if not batch:
+            return
+        if self._waiting and len(self._flushes) < MAX_IN_FLIGHT:
+            self._start()
+        try:
+            outcomes = await self._flush([pending.item for pending in batch])
+            if len(outcomes) != len(batch):
+                raise RuntimeError(f"a flush of {len(batch)} answered {len(outcomes)} outcomes")  # noqa: TRY301 (handled like any failed flush)
+        except Exception as error:  # noqa: BLE001 (whatever failed belongs to the submitters)
+            await self._failed(batch, error)
+            return
+        for pending, outcome in zip(batch, outcomes, strict=True):
+            _settle(pending.outcome, outcome)
+
+    async def _failed(self, batch: list[_Pending[Item, Outcome]], error: Exception) -> None:
+        if len(batch) == 1 or self._connection_lost(error):
+            for pending in batch:
+                pending.outcome.set_exception(error)
+            return
+        for pending in batch:
+            try:
+                (outcome,) = await self._flush([pending.item])
+            except Exception as own:  # noqa: BLE001 (this item's own failure)
+                pending.outcome.set_exception(own)
+            else:
+                _settle(pending.outcome, outcome)
+
+
+def _settle(future: "asyncio.Future[Outcome]", outcome: Outcome) -> None:
+    if not future.done():
+        future.set_result(outcome)
+
+
+def _retrieve(future: "asyncio.Future[Outcome]") -> None:
+    if not future.cancelled():
+        future.exception()

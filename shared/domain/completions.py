@@ -1,0 +1,108 @@
+"""What goes to a provider and what comes back, in no vendor's words."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from shared.domain.states import AttemptOutcome, Billed, ErrorOrigin, IncompleteReason
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One rendered message; `role` is `system`, `user` or `assistant`."""
+
+    role: str
+    content: str
+
+
+class Usage(msgspec.Struct, frozen=True, rename="camel"):
+    """Tokens in disjoint buckets: no token is counted twice. `reasoning` is part of `output`."""
+
+    input: int = 0
+    cache_write: int = 0
+    cache_read: int = 0
+    output: int = 0
+    reasoning: int = 0
+
+
+class ModelParams(
+    msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True
+):
+    """Model parameters of API.md, all optional. `sim` steers the simulated provider only."""
+
+    max_completion_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    verbosity: str | None = None
+    reasoning_effort: str | None = None
+    reasoning_summary: str | None = None
+    service_tier: str | None = None
+    sim: Mapping[str, Any] | None = None
+
+
+class CompletionRequest(msgspec.Struct, frozen=True):
+    """One call: a bare model name (`gpt-5-mini`), rendered messages, and how to be paid for it."""
+
+    run_id: str
+    attempt: int
+    model: str
+    messages: tuple[Message, ...]
+    params: ModelParams
+    response_format: Mapping[str, Any] | None
+    api_key: str
+    timeout_s: float
+    traceparent: str | None = None
+
+
+class Completion(msgspec.Struct, frozen=True):
+    """An answer in hand. `text` never holds U+0000. `incomplete` says why it is not whole."""
+
+    text: str
+    model: str
+    usage: Usage
+    usage_raw: bytes
+    provider_request_id: str | None = None
+    service_tier: str | None = None
+    incomplete: IncompleteReason | None = None
+
+
+class FailureClass(StrEnum):
+    """How a failed call is to be treated; the values are those of the attempt's outcome."""
+
+    NOT_SENT = AttemptOutcome.NOT_SENT.value
+    NOT_STARTED = AttemptOutcome.NOT_STARTED.value
+    REFUSED = AttemptOutcome.REFUSED.value
+    SERVER_ERROR = AttemptOutcome.SERVER_ERROR.value
+    UNKNOWN = AttemptOutcome.UNKNOWN.value
+
+
+class ProviderError(Exception):
+    """A call that brought no answer.
+
+    `kind` decides what happens next, `code` is stable, `message` is the vendor's own words (safe to
+    show to the run's owner, at most 2,000 characters, no NUL). `retry_after_s` is the vendor's wish.
+    `credential_bad` is set for 401 and 403: the breaker of that credential opens at once.
+    """
+
+    def __init__(  # noqa: PLR0913 (a record, raised by keyword)
+        self,
+        kind: FailureClass,
+        *,
+        code: str,
+        message: str,
+        origin: ErrorOrigin = ErrorOrigin.PROVIDER,
+        billed: Billed = Billed.NO,
+        retry_after_s: float | None = None,
+        provider_request_id: str | None = None,
+        credential_bad: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.code = code
+        self.message = message
+        self.origin = origin
+        self.billed = billed
+        self.retry_after_s = retry_after_s
+        self.provider_request_id = provider_request_id
+        self.credential_bad = credential_bad

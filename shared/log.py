@@ -1,0 +1,82 @@
+"""Structured logs on standard error: a constant event with fields, and no secrets among them."""
+
+import logging
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+_SECRET_NAME = re.compile(
+    r"authorization|password|passwd|secret|token$|api_?key|master_?key|cookie|signature", re.I
+)
+_SECRET_TEXT = re.compile(
+    r"rl_[0-9A-Za-z]{8}_[0-9A-Za-z]{8,}"  # our API keys
+    r"|whsec_[0-9A-Za-z+/=]{8,}"  # webhook secrets
+    r"|sk-[0-9A-Za-z_-]{8,}"  # vendors' keys
+    r"|(?<=://)[^/@\s:]*:[^/@\s]+(?=@)"  # user and password in a URL
+    r"|(?i:bearer )[0-9A-Za-z._~+/=-]+"
+)
+_HIDDEN = "[hidden]"
+
+
+def get(name: str) -> Any:
+    """Return the logger of one module."""
+    return structlog.get_logger(logger=name)
+
+
+def configure(level: str = "INFO", *, as_json: bool | None = None) -> None:
+    """Set up logging for the process: JSON lines, or columns when a person is watching."""
+    if as_json is None:
+        as_json = not sys.stderr.isatty()
+    renderer: structlog.types.Processor = (
+        structlog.processors.JSONRenderer()
+        if as_json
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    shared: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        scrub,
+    ]
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[_foreign_name, *shared],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+def scrub(_logger: object, _method: str, event: Any) -> Any:
+    """Hide values under secret names, and whatever looks like a secret anywhere else."""
+    return {name: _clean(name, value) for name, value in event.items()}
+
+
+def _foreign_name(logger: logging.Logger, _method: str, event: Any) -> Any:
+    event["logger"] = logger.name
+    return event
+
+
+def _clean(name: str, value: object) -> object:
+    if _SECRET_NAME.search(name):
+        return _HIDDEN
+    match value:
+        case str():
+            return _SECRET_TEXT.sub(_HIDDEN, value)
+        case Mapping():
+            return {str(key): _clean(str(key), inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_clean(name, inner) for inner in value]
+        case _:
+            return value

@@ -1,0 +1,45 @@
+"""What the rest of the program knows of the queue: ring, cancel, count. Never truth."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from shared.domain.states import Lane
+from shared.ids import RunId
+
+
+class Ring(msgspec.Struct, frozen=True):
+    """Wake a worker for a run: now, or from `due_ms` on (Unix milliseconds, rounded up)."""
+
+    run_id: RunId
+    lane: Lane
+    due_ms: int | None = None
+
+
+class Dispatcher(Protocol):
+    """The engine behind the lanes. Every method may raise `redis.RedisError`."""
+
+    async def ring(self, ring: Ring) -> None:
+        """Put one id into its lane and wake a worker."""
+        ...
+
+    async def ring_many(self, rings: Sequence[Ring]) -> None:
+        """The same for many, in chunks of at most 500."""
+        ...
+
+    async def cancel(self, run_id: RunId) -> None:
+        """Tell whichever worker runs it to stop at once (pub/sub; may reach nobody)."""
+        ...
+
+    async def waiting(self) -> Mapping[Lane, int]:
+        """How many ids wait in each lane, due or not."""
+        ...
+
+    async def missing(self, rings: Sequence[Ring]) -> Sequence[Ring]:
+        """Those of the given that no lane holds."""
+        ...
+
+    async def emptied(self) -> bool:
+        """Whether Redis lost everything since the last call (the sentinel key `rl:alive`)."""
+        ...

@@ -1,0 +1,169 @@
+"""Settings: every figure an operator may change, read from the environment once, at start."""
+
+import os
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import field_validator
+
+IpNetwork = IPv4Network | IPv6Network
+
+
+class Settings(BaseSettings):
+    """Read from environment variables of the same name in upper case.
+
+    Durations end in `_s` and are seconds. `docs/reference/settings.md` is made from this class.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    # Where things are
+    database_url: SecretStr = Field(
+        default=SecretStr(""), description="PostgreSQL 14 or newer, as `postgresql://…`."
+    )
+    redis_url: SecretStr = Field(
+        default=SecretStr(""), description="Redis 7 or Valkey, as `redis://…` or `unix://…`."
+    )
+    data_dir: Path = Field(
+        default=Path(".runlane"), description="Folder for embedded servers and spilled results."
+    )
+    api_host: str = Field(default="127.0.0.1", description="Address the API listens on.")
+    api_port: int = Field(default=8000, ge=0, le=65535, description="Port the API listens on.")
+    log_level: str = Field(default="INFO", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`.")
+    dev_mode: bool = Field(
+        default=False,
+        description="Loopback webhooks, no rate limits, quick retries. Not for production.",
+    )
+    master_key: SecretStr = Field(
+        default=SecretStr(""),
+        description="Keys for secrets at rest: `id:base64 of 32 bytes`, newest first, by commas.",
+    )
+
+    # Sessions, leases, sweeping
+    lease_s: PositiveFloat = Field(default=30, description="How long a worker's lease lasts.")
+    renew_s: PositiveFloat = Field(default=5, description="How often a worker renews its lease.")
+    self_fence_s: PositiveFloat = Field(
+        default=24, description="Without a renewal for so long a worker starts nothing new."
+    )
+    reap_s: PositiveFloat = Field(default=2, description="How often lost workers are looked for.")
+    sweep_s: PositiveFloat = Field(default=5, description="How often due runs are rung again.")
+    sweep_limit: PositiveInt = Field(default=10_000, description="Ids looked at in one sweep.")
+    poison_deaths: PositiveInt = Field(
+        default=3, description="Worker deaths after which a run fails for good."
+    )
+    drain_s: PositiveFloat = Field(
+        default=120, description="How long a stopping worker waits for what it runs."
+    )
+
+    # Lanes
+    slots: PositiveInt = Field(default=2000, description="Runs one worker process holds at once.")
+    lane_floors: tuple[float, float, float] = Field(
+        default=(0.15, 0.05, 0.05), description="Share of slots kept for onsite, normal, low."
+    )
+    lane_weights: tuple[int, int, int] = Field(
+        default=(8, 3, 1), description="How shared slots are dealt to onsite, normal, low."
+    )
+    claim_limit: PositiveInt = Field(default=200, description="Runs taken in one claim.")
+    poll_s: PositiveFloat = Field(default=1, description="Fallback poll of an idle worker.")
+
+    # Providers
+    connect_timeout_s: PositiveFloat = Field(default=5, description="Connecting to a provider.")
+    call_timeout_s: float = Field(default=600, ge=0.05, le=3600, description="One provider call.")
+    max_attempts: int = Field(default=3, ge=1, le=20, description="Provider calls a run may make.")
+    retry_backoff_s: PositiveFloat = Field(default=2, description="First retry waits up to this.")
+    retry_backoff_max_s: PositiveFloat = Field(default=60, description="No retry waits longer.")
+    retry_after_max_s: PositiveFloat = Field(
+        default=3600, description="A provider's `Retry-After` is honoured up to this."
+    )
+    response_max_bytes: PositiveInt = Field(
+        default=20_000_000, description="Longest provider answer that is read."
+    )
+    openai_base_url: str = Field(
+        default="https://api.openai.com/v1", description="Where `openai/…` models are called."
+    )
+    anthropic_base_url: str = Field(
+        default="https://api.anthropic.com", description="Where `anthropic/…` models are called."
+    )
+    openai_api_key: SecretStr = Field(
+        default=SecretStr(""), description="The server's own OpenAI key, for allowed workspaces."
+    )
+    anthropic_api_key: SecretStr = Field(
+        default=SecretStr(""), description="The server's own Anthropic key, for allowed workspaces."
+    )
+    breaker_failures: PositiveInt = Field(default=5, description="Failures that open a breaker.")
+    breaker_window_s: PositiveFloat = Field(default=60, description="Window they are counted in.")
+    breaker_open_s: PositiveFloat = Field(default=30, description="How long it stays open.")
+
+    # Runs
+    expires_in_s: PositiveInt = Field(
+        default=86_400, description="How long a run may wait in the queue."
+    )
+    max_duration_s: PositiveInt = Field(
+        default=86_400, description="How long a run may take from its first start."
+    )
+    idempotency_days: int = Field(default=7, ge=1, le=30, description="How long keys are kept.")
+
+    # Webhooks
+    webhook_allow_cidrs: Annotated[tuple[IpNetwork, ...], NoDecode] = Field(
+        default=(), description="Networks webhooks may reach although they are not public."
+    )
+    webhook_timeout_s: PositiveFloat = Field(default=15, description="One delivery, in all.")
+    webhook_connect_timeout_s: PositiveFloat = Field(default=5, description="Connecting to it.")
+    webhook_schedule_s: Annotated[tuple[float, ...], NoDecode] = Field(
+        default=(0, 5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400),
+        description="Waits before each try of a delivery.",
+    )
+    webhook_jitter: float = Field(default=0.2, ge=0, le=1, description="± share of each wait.")
+    webhook_lease_s: PositiveFloat = Field(
+        default=45, description="How long a delivery belongs to the worker that sends it."
+    )
+    webhook_poll_s: PositiveFloat = Field(
+        default=1, description="How often due deliveries are looked for."
+    )
+
+    # Limits of a request
+    body_max_bytes: PositiveInt = Field(default=262_144, description="Body of most requests.")
+    run_body_max_bytes: PositiveInt = Field(default=1_048_576, description="Body of a run.")
+    batch_body_max_bytes: PositiveInt = Field(default=8_388_608, description="Body of a batch.")
+    receive_timeout_s: PositiveFloat = Field(
+        default=10, description="Time for headers, and for the body, to arrive."
+    )
+    request_deadline_s: PositiveFloat = Field(
+        default=2.8, description="Time for the work of a request that does not wait."
+    )
+    key_cache_s: PositiveFloat = Field(
+        default=4, description="How long a checked API key is trusted without a look-up."
+    )
+
+    # Connections
+    api_pool: PositiveInt = Field(default=10, description="Database connections of the API.")
+    worker_pool: PositiveInt = Field(default=4, description="Database connections of a worker.")
+    pool_wait_s: PositiveFloat = Field(default=1, description="Wait for a free connection.")
+    statement_timeout_s: PositiveFloat = Field(default=2, description="One API statement.")
+    maintenance_timeout_s: PositiveFloat = Field(
+        default=30, description="One statement of the worker, sweeper or a migration."
+    )
+    lock_timeout_s: PositiveFloat = Field(default=1, description="Wait for a row lock.")
+    ring_budget_s: PositiveFloat = Field(
+        default=0.5, description="Longest wait for Redis after a commit."
+    )
+
+    # For tests
+    clock_skew_s: float = Field(default=0, description="Shifts this process's clock.")
+    crash_point: str = Field(default="", description="Arms a crash point, for fault tests.")
+
+    @field_validator("webhook_allow_cidrs", "webhook_schedule_s", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+
+def environment() -> Mapping[str, str]:
+    """Return the process's environment, for handing to child processes."""
+    return os.environ  # noqa: TID251 (this is the one place)
