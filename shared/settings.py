@@ -108,6 +108,9 @@ class Settings(BaseSettings):
     idempotency_days: int = Field(default=7, ge=1, le=30, description="How long keys are kept.")
 
     # Webhooks
+    webhook_allow_http: bool = Field(
+        default=False, description="Webhook URLs may start with `http://`; dev mode allows it too."
+    )
     webhook_allow_cidrs: Annotated[tuple[IpNetwork, ...], NoDecode] = Field(
         default=(), description="Networks webhooks may reach although they are not public."
     )
@@ -151,6 +154,8 @@ class Settings(BaseSettings):
     ring_budget_s: PositiveFloat = Field(
         default=0.5, description="Longest wait for Redis after a commit."
     )
+    redis_timeout_s: PositiveFloat = Field(default=2, description="One answer of Redis.")
+    redis_connect_timeout_s: PositiveFloat = Field(default=1, description="Connecting to Redis.")
 
     # For tests
     clock_skew_s: float = Field(default=0, description="Shifts this process's clock.")
