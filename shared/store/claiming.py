@@ -1,0 +1,202 @@
+"""Taking runs and announcing provider calls: the two statements before a call."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import msgspec
+from msgspec import Raw
+
+from shared.domain.states import Lane
+from shared.ids import EnvironmentId, RunId, SessionId, VersionId, WorkspaceId
+from shared.store.database import Store
+from shared.store.run_json import LIVE_SQL
+
+
+class ClaimedRun(msgspec.Struct, frozen=True):
+    """A run that is ours, with all that executing it needs."""
+
+    id: RunId
+    workspace_id: WorkspaceId
+    environment_id: EnvironmentId
+    version_id: VersionId
+    claim_no: int
+    lane: Lane
+    inputs: str
+    env_vars: bytes | None
+    model: str
+    params: str | None
+    calls: int
+    attempts: int
+    max_attempts: int
+    on_unknown_outcome: str
+    turn: int | None
+    history_read: bool
+    traceparent: str | None
+    seconds_left: float
+    prior_costs: str | None
+    variables_version: int
+    server_credentials: bool
+
+
+class Later(msgspec.Struct, frozen=True):
+    """Not ours now: ring it again at `due_ms` (Unix milliseconds)."""
+
+    lane: Lane
+    due_ms: int
+
+
+# Where a smaller live turn of the thread's channel exists, its end rings this one.
+NO_EARLIER_TURN = f"""(r.turn IS NULL OR NOT EXISTS (SELECT 1 FROM runs f
+    WHERE f.workspace_id = r.workspace_id AND f.thread_id = r.thread_id
+      AND f.channel = r.channel AND f.turn < r.turn AND f.status IN {LIVE_SQL}))"""
+
+_TAKE = """
+  taken AS (
+    UPDATE runs r SET status = 'running', status_reason = NULL, claim_no = r.claim_no + 1,
+      session_id = %(session)s, started_at = coalesce(r.started_at, now()),
+      ends_at = coalesce(r.ends_at,
+        least(r.deadline, now() + make_interval(secs => r.max_duration_s)))
+    FROM ready l WHERE r.id = l.id AND EXISTS (SELECT 1 FROM worker_sessions s
+      WHERE s.id = %(session)s AND s.reaped_at IS NULL)
+    RETURNING r.*
+  )
+"""
+
+_COLUMNS = """
+  t.id, t.workspace_id, t.environment_id, t.version_id, t.claim_no, t.priority,
+  t.inputs::text, t.env_vars, t.model, t.params::text, t.calls, t.attempts, t.max_attempts,
+  t.on_unknown_outcome, t.turn, t.history_read, t.traceparent,
+  extract(epoch FROM t.ends_at - now())::float8,
+  CASE WHEN t.attempts > 0 THEN (SELECT json_agg(a.cost) FROM attempts a
+    WHERE a.run_id = t.id AND a.cost IS NOT NULL)::text END,
+  e.variables_version, w.server_credentials
+"""
+_JOINS = """
+  LEFT JOIN environments e ON e.id = t.environment_id
+  LEFT JOIN workspaces w ON w.id = t.workspace_id
+"""
+
+_STARTABLE = """r.status IN ('queued', 'scheduled') AND r.available_at <= now()
+      AND NOT r.needs_turn AND r.cancel_requested_at IS NULL
+      AND (r.expires_at > now() OR r.started_at IS NOT NULL)"""
+
+_CLAIM = f"""
+WITH ready AS MATERIALIZED (
+    SELECT r.id FROM runs r WHERE r.id = ANY(%(ids)s) AND {_STARTABLE} AND {NO_EARLIER_TURN}
+    ORDER BY r.id FOR UPDATE SKIP LOCKED
+  ),
+{_TAKE}
+SELECT {_COLUMNS}, asked.id,
+  CASE WHEN r.id IS NULL OR t.id IS NOT NULL OR r.status NOT IN ('queued', 'scheduled')
+      OR r.cancel_requested_at IS NOT NULL
+      OR (r.expires_at <= now() AND r.started_at IS NULL) THEN NULL
+    WHEN r.available_at > now() THEN ceil(extract(epoch FROM r.available_at) * 1000)::bigint
+    WHEN r.needs_turn OR NOT {NO_EARLIER_TURN} THEN NULL
+    ELSE (extract(epoch FROM now()) * 1000)::bigint + 100 END,
+  r.priority
+FROM unnest(%(ids)s) AS asked(id) LEFT JOIN taken t ON t.id = asked.id
+  LEFT JOIN runs r ON r.id = asked.id {_JOINS}
+"""
+
+_CLAIM_DUE = f"""
+WITH ready AS MATERIALIZED (
+    SELECT r.id FROM runs r WHERE r.priority = %(lane)s AND {_STARTABLE} AND {NO_EARLIER_TURN}
+    ORDER BY r.available_at, r.id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+  ),
+{_TAKE}
+SELECT {_COLUMNS} FROM taken t {_JOINS}
+"""
+
+_WIDTH = 21
+
+
+async def claim(
+    store: Store, session: SessionId, ids: Sequence[RunId]
+) -> dict[RunId, ClaimedRun | Later | None]:
+    """Take runs; answers once for every id: ours, later, or nothing to do (`None`)."""
+    rows = await store.fetch(_CLAIM, {"session": session, "ids": list(ids)})
+    answer: dict[RunId, ClaimedRun | Later | None] = {}
+    for row in rows:
+        asked, due_ms, lane = row[_WIDTH:]
+        if row[0] is not None:
+            answer[asked] = _claimed(row)
+        else:
+            answer[asked] = None if due_ms is None else Later(Lane(lane), due_ms)
+    return answer
+
+
+async def claim_due(store: Store, session: SessionId, lane: Lane, limit: int) -> list[ClaimedRun]:
+    """Take the longest due runs of a lane without asking Redis."""
+    rows = await store.fetch(_CLAIM_DUE, {"session": session, "lane": lane.value, "limit": limit})
+    return [_claimed(row) for row in rows]
+
+
+def _claimed(row: Sequence[object]) -> ClaimedRun:
+    return msgspec.convert(
+        dict(zip(ClaimedRun.__struct_fields__, row[:_WIDTH], strict=True)), ClaimedRun
+    )
+
+
+class Intent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A provider call about to be made. `messages` are the rendered ones, once per run."""
+
+    run_id: str
+    claim_no: int
+    provider: str
+    model: str
+    messages: Raw | None = None
+    sha256: str | None = None
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """The call must not be made: `lost` claim, `canceled`, or attempts `exhausted`."""
+
+    reason: str
+
+
+_INTENT = """
+WITH item AS MATERIALIZED (SELECT * FROM json_to_recordset(%(items)s::json) AS x(
+    run_id uuid, claim_no int, provider text, model text, messages json, sha256 text)),
+  held AS MATERIALIZED (
+    SELECT r.id FROM runs r JOIN item i ON r.id = i.run_id
+    WHERE r.claim_no = i.claim_no AND r.session_id = %(session)s AND r.status = 'running'
+    ORDER BY r.id FOR UPDATE OF r
+  ),
+  counted AS (
+    UPDATE runs r SET calls = r.calls + 1, attempts = r.attempts + 1,
+      messages = coalesce(i.messages, r.messages),
+      messages_sha256 = coalesce(decode(i.sha256, 'hex'), r.messages_sha256)
+    FROM item i JOIN held h ON h.id = i.run_id
+    WHERE r.id = i.run_id AND r.claim_no = i.claim_no AND r.session_id = %(session)s
+      AND r.status = 'running' AND r.cancel_requested_at IS NULL AND r.calls < r.max_attempts
+    RETURNING r.id, r.workspace_id, r.attempts, r.claim_no
+  ),
+  opened AS (
+    INSERT INTO attempts (run_id, number, workspace_id, claim_no, session_id, provider, model)
+    SELECT c.id, c.attempts, c.workspace_id, c.claim_no, %(session)s, i.provider, i.model
+    FROM counted c JOIN item i ON i.run_id = c.id
+  )
+SELECT i.run_id, c.attempts, h.id IS NOT NULL, r.cancel_requested_at IS NOT NULL
+FROM item i LEFT JOIN counted c ON c.id = i.run_id LEFT JOIN held h ON h.id = i.run_id
+  LEFT JOIN runs r ON r.id = i.run_id
+"""
+
+
+async def intend(
+    store: Store, session: SessionId, intents: Sequence[Intent]
+) -> list[int | Refusal]:
+    """Write attempt rows before any byte is sent; answers the attempt's number, or a refusal."""
+    rows = await store.fetch(
+        _INTENT, {"items": msgspec.json.encode(intents).decode(), "session": session}
+    )
+    by_run = {row[0]: row[1:] for row in rows}
+    answers: list[int | Refusal] = []
+    for intent in intents:
+        number, held, cancel_requested = by_run[UUID(intent.run_id)]
+        if number is not None:
+            answers.append(number)
+        elif not held:
+            answers.append(Refusal("lost"))
+        else:
+            answers.append(Refusal("canceled" if cancel_requested else "exhausted"))
+    return answers

@@ -1,0 +1,151 @@
+"""The way to PostgreSQL: one pool of psycopg connections, shared by hot statements and the ORM."""
+
+import asyncio
+import select
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.pool import NullPool
+
+Parameters = Mapping[str, object]
+Tx = AsyncSession
+
+# A connection that does not come back within this is given up; the next request tries anew.
+_RECONNECT_S = 3.0
+_NOT_NOW = ("08", "25006", "53", "57", "55P03", "40")
+
+
+class Store:
+    """Hot statements go through `fetch`, one round trip each; services open transactions."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        size: int,
+        wait_s: float = 1.0,
+        statement_timeout_s: float = 2.0,
+        lock_timeout_s: float = 1.0,
+    ) -> None:
+        self._url = url
+        self._connect_kwargs: dict[str, Any] = {
+            "autocommit": True,
+            "connect_timeout": 5,
+            "keepalives_idle": 15,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 15_000,
+            "application_name": "runlane",
+            "options": " ".join(
+                (
+                    "-c timezone=UTC",
+                    "-c jit=off",
+                    f"-c statement_timeout={round(statement_timeout_s * 1000)}",
+                    f"-c lock_timeout={round(lock_timeout_s * 1000)}",
+                    "-c idle_in_transaction_session_timeout=10000",
+                )
+            ),
+        }
+        self._pool: AsyncConnectionPool[AsyncConnection[TupleRow]] = AsyncConnectionPool(
+            url,
+            kwargs=self._connect_kwargs,
+            min_size=size,
+            max_size=size,
+            timeout=wait_s,
+            check=_check,
+            reset=_reset,
+            reconnect_timeout=_RECONNECT_S,
+            close_returns=True,
+            open=False,
+        )
+        self._engine: AsyncEngine = create_async_engine(
+            "postgresql+psycopg://",
+            async_creator=self._lend,
+            poolclass=NullPool,
+            use_native_hstore=False,
+        )
+
+    async def open(self, *, wait_s: float | None = None) -> None:
+        """Start connecting. With `wait_s`: raise `psycopg.OperationalError` if not up by then."""
+        await self._pool.open()
+        if wait_s is not None:
+            try:
+                await self._pool.wait(wait_s)
+            except PoolTimeout as error:
+                await self._pool.close()
+                raise psycopg.OperationalError("the database does not answer") from error
+
+    async def close(self) -> None:
+        """Close every connection; what is still running is cut off after a second."""
+        await self._pool.close(timeout=1.0)
+
+    async def fetch(self, statement: str, parameters: Parameters) -> Sequence[TupleRow]:
+        """Run one statement as a transaction of its own and return its rows."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(statement, parameters, prepare=True)
+            return await cursor.fetchall()
+
+    async def execute(self, statement: str, parameters: Parameters) -> int:
+        """Run one statement as a transaction of its own and return how many rows it changed."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(statement, parameters, prepare=True)
+            return cursor.rowcount
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Tx]:
+        """Open a transaction for a management use case; it commits at the end of the block."""
+        async with Tx(self._engine, expire_on_commit=False) as tx, tx.begin():
+            yield tx
+
+    async def connect_alone(self) -> AsyncConnection[TupleRow]:
+        """Open a connection outside the pool, for renewals and advisory locks."""
+        return await AsyncConnection.connect(self._url, **self._connect_kwargs)
+
+    async def _lend(self) -> AsyncConnection[TupleRow]:
+        connection = await self._pool.getconn()
+        await connection.set_autocommit(False)
+        return connection
+
+
+def lost(error: BaseException) -> bool:
+    """Tell whether the connection went away, so that a commit's outcome is unknown."""
+    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and (
+        error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
+    )
+
+
+def refused(error: BaseException) -> bool:
+    """Tell whether certainly nothing was stored and trying later makes sense."""
+    cause = getattr(error, "orig", None) or error
+    if isinstance(cause, PoolTimeout | PoolClosed):
+        return True
+    return (
+        isinstance(cause, psycopg.Error)
+        and cause.sqlstate is not None
+        and cause.sqlstate.startswith(_NOT_NOW)
+        and not lost(cause)
+    )
+
+
+def away(error: BaseException) -> bool:
+    """Tell whether an error means that the database cannot be used right now."""
+    cause = getattr(error, "orig", None) or error
+    return refused(cause) or lost(cause) or isinstance(cause, asyncio.TimeoutError)
+
+
+async def _check(connection: AsyncConnection[TupleRow]) -> None:
+    """Probe a connection only when its socket has something to say, such as its end."""
+    poll = select.poll()
+    poll.register(connection.pgconn.socket, select.POLLIN)
+    if poll.poll(0):
+        await AsyncConnectionPool.check_connection(connection)
+
+
+async def _reset(connection: AsyncConnection[TupleRow]) -> None:
+    await connection.set_autocommit(True)

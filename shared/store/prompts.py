@@ -1,0 +1,194 @@
+"""Prompts, versions and tags."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Select, delete, select
+from sqlmodel import col
+
+from shared.domain.paging import Page, Slice
+from shared.ids import PromptId, VersionId, WorkspaceId, new_id
+from shared.store import paging
+from shared.store.database import Tx
+from shared.store.tables import (
+    PromptAliasRow,
+    PromptRow,
+    PromptTagRow,
+    PromptVersionRow,
+    RunRow,
+    TagChangeRow,
+)
+from shared.store.tables.base import NOW
+
+
+async def find(tx: Tx, workspace_id: WorkspaceId, slug: str) -> PromptRow | None:
+    """A live prompt by its slug, or by one it once had."""
+    row = await tx.scalar(_live(workspace_id).where(col(PromptRow.slug) == slug))
+    if row is not None:
+        return row
+    alias = await tx.get(PromptAliasRow, (workspace_id, slug))
+    if alias is None:
+        return None
+    return await tx.scalar(_live(workspace_id).where(col(PromptRow.id) == alias.prompt_id))
+
+
+async def insert(
+    tx: Tx, workspace_id: WorkspaceId, slug: str, name: str, description: str
+) -> PromptRow:
+    """Add a prompt. An alias of the same slug gives way."""
+    await _drop_alias(tx, workspace_id, slug)
+    row = PromptRow(
+        id=new_id(), workspace_id=workspace_id, slug=slug, name=name, description=description
+    )
+    tx.add(row)
+    await tx.flush()
+    await tx.refresh(row)
+    return row
+
+
+async def rename(tx: Tx, row: PromptRow, slug: str) -> None:
+    """Give a prompt another slug; the old one stays an alias."""
+    workspace_id = WorkspaceId(row.workspace_id)
+    await _drop_alias(tx, workspace_id, slug)
+    await tx.merge(PromptAliasRow(workspace_id=row.workspace_id, slug=row.slug, prompt_id=row.id))
+    row.slug = slug
+    await tx.flush()
+
+
+async def remove(tx: Tx, row: PromptRow) -> None:
+    """Hide a prompt and free its slugs; runs keep pointing at it."""
+    await tx.execute(delete(PromptAliasRow).where(col(PromptAliasRow.prompt_id) == row.id))
+    row.deleted_at = NOW
+    await tx.flush()
+
+
+async def listed(tx: Tx, workspace_id: WorkspaceId, page: Page) -> Slice[PromptRow]:
+    """Live prompts of a workspace."""
+    return await paging.fetch(tx, _live(workspace_id), col(PromptRow.id), page)
+
+
+async def insert_version(
+    tx: Tx, prompt: PromptRow, body: str, warnings: str, *, publish: bool
+) -> PromptVersionRow:
+    """Add the next version, published at once or as a draft."""
+    prompt.last_number += 1
+    row = PromptVersionRow(
+        id=new_id(),
+        workspace_id=prompt.workspace_id,
+        prompt_id=prompt.id,
+        number=prompt.last_number,
+        body=body,
+        warnings=warnings,
+        published_at=NOW if publish else None,
+    )
+    tx.add(row)
+    await tx.flush()
+    await tx.refresh(row)
+    return row
+
+
+async def find_version(tx: Tx, prompt_id: UUID, number: int) -> PromptVersionRow | None:
+    """A version, draft or published, by its number."""
+    return await tx.scalar(
+        select(PromptVersionRow).where(
+            col(PromptVersionRow.prompt_id) == prompt_id, col(PromptVersionRow.number) == number
+        )
+    )
+
+
+async def get_version(tx: Tx, version_id: VersionId) -> PromptVersionRow | None:
+    """A version by its id."""
+    return await tx.get(PromptVersionRow, version_id)
+
+
+async def publish(tx: Tx, row: PromptVersionRow) -> None:
+    """Make a draft reachable and immutable."""
+    row.published_at = NOW
+    await tx.flush()
+    await tx.refresh(row)
+
+
+async def has_runs(tx: Tx, version_id: UUID) -> bool:
+    """Whether any run points at a version."""
+    query = select(col(RunRow.id)).where(col(RunRow.version_id) == version_id).limit(1)
+    return (await tx.scalar(query)) is not None
+
+
+async def versions(tx: Tx, prompt_id: UUID, page: Page) -> Slice[PromptVersionRow]:
+    """All versions of a prompt, drafts included."""
+    query = select(PromptVersionRow).where(col(PromptVersionRow.prompt_id) == prompt_id)
+    return await paging.fetch(tx, query, col(PromptVersionRow.id), page)
+
+
+async def find_tag(tx: Tx, prompt_id: UUID, tag: str) -> PromptTagRow | None:
+    """Where a tag points."""
+    return await tx.get(PromptTagRow, (prompt_id, tag))
+
+
+async def set_tag(tx: Tx, prompt: PromptRow, tag: str, version: PromptVersionRow) -> PromptTagRow:
+    """Point a tag at a version."""
+    row = await find_tag(tx, prompt.id, tag)
+    if row is None:
+        row = PromptTagRow(
+            prompt_id=prompt.id,
+            tag=tag,
+            workspace_id=prompt.workspace_id,
+            version_id=version.id,
+        )
+        tx.add(row)
+    row.version_id = version.id
+    row.updated_at = NOW
+    await tx.flush()
+    await tx.refresh(row)
+    return row
+
+
+async def remove_tag(tx: Tx, row: PromptTagRow) -> None:
+    """Take a tag away."""
+    await tx.delete(row)
+    await tx.flush()
+
+
+async def record_tag_change(tx: Tx, change: dict[str, Any]) -> None:
+    """Write down who moved a tag, from where to where."""
+    tx.add(TagChangeRow(id=new_id(), **change))
+    await tx.flush()
+
+
+async def tags(tx: Tx, prompt_id: UUID) -> Sequence[tuple[PromptTagRow, int]]:
+    """The tags of a prompt with the numbers of their versions."""
+    rows = await tx.execute(
+        select(PromptTagRow, col(PromptVersionRow.number))
+        .join(PromptVersionRow, col(PromptVersionRow.id) == col(PromptTagRow.version_id))
+        .where(col(PromptTagRow.prompt_id) == prompt_id)
+        .order_by(col(PromptTagRow.tag))
+    )
+    return [(row, number) for row, number in rows]
+
+
+async def tag_history(tx: Tx, prompt_id: UUID, tag: str, page: Page) -> Slice[TagChangeRow]:
+    """Every move of a tag."""
+    query = select(TagChangeRow).where(
+        col(TagChangeRow.prompt_id) == prompt_id, col(TagChangeRow.tag) == tag
+    )
+    return await paging.fetch(tx, query, col(TagChangeRow.id), page)
+
+
+def prompt_id_of(row: PromptRow) -> PromptId:
+    """The typed id of a prompt."""
+    return PromptId(row.id)
+
+
+async def _drop_alias(tx: Tx, workspace_id: WorkspaceId, slug: str) -> None:
+    await tx.execute(
+        delete(PromptAliasRow).where(
+            col(PromptAliasRow.workspace_id) == workspace_id, col(PromptAliasRow.slug) == slug
+        )
+    )
+
+
+def _live(workspace_id: WorkspaceId) -> Select[PromptRow]:
+    return select(PromptRow).where(
+        col(PromptRow.workspace_id) == workspace_id, col(PromptRow.deleted_at).is_(None)
+    )

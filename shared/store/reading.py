@@ -1,0 +1,51 @@
+"""Reading runs: PostgreSQL writes the JSON, we pass it through."""
+
+from shared.ids import RunId, VersionId, WorkspaceId
+from shared.store.database import Store
+from shared.store.run_json import JOINS, PROMPT_RUN, RUN
+
+_RUN = f"""SELECT {RUN}::text FROM runs r {JOINS}
+WHERE r.workspace_id = %(workspace)s AND r.id = %(run)s"""
+_PROMPT_RUN = f"""SELECT {PROMPT_RUN}::text FROM runs r
+WHERE r.workspace_id = %(workspace)s AND r.id = %(run)s"""
+_VERSION = "SELECT v.body::text FROM prompt_versions v WHERE v.id = %(version)s"
+_HISTORY = """
+SELECT json_agg(json_build_object('role', m.role, 'content', m.content)
+  ORDER BY m.turn, m.position)::text
+FROM runs r JOIN messages m ON m.workspace_id = r.workspace_id AND m.thread_id = r.thread_id
+  AND m.channel = r.channel AND m.turn < r.turn
+WHERE r.id = %(run)s
+"""
+_VARIABLES = """
+SELECT key, sealed FROM environment_variables WHERE environment_id = %(environment)s
+"""
+
+
+async def run(store: Store, workspace_id: WorkspaceId, run_id: RunId) -> str | None:
+    """The whole run of the native door, as JSON text."""
+    rows = await store.fetch(_RUN, {"workspace": workspace_id, "run": run_id})
+    return rows[0][0] if rows else None
+
+
+async def prompt_run(store: Store, workspace_id: WorkspaceId, run_id: RunId) -> str | None:
+    """The run as the prompts door shows it, as JSON text."""
+    rows = await store.fetch(_PROMPT_RUN, {"workspace": workspace_id, "run": run_id})
+    return rows[0][0] if rows else None
+
+
+async def version_body(store: Store, version_id: VersionId) -> str | None:
+    """The stored body of a version; versions a run points at are never deleted."""
+    rows = await store.fetch(_VERSION, {"version": version_id})
+    return rows[0][0] if rows else None
+
+
+async def history(store: Store, run_id: RunId) -> str:
+    """The turns before this run's in its thread and channel, as a JSON list of messages."""
+    rows = await store.fetch(_HISTORY, {"run": run_id})
+    return rows[0][0] or "[]"
+
+
+async def variables(store: Store, environment_id: object) -> dict[str, bytes]:
+    """The sealed variables of an environment."""
+    rows = await store.fetch(_VARIABLES, {"environment": environment_id})
+    return {key: bytes(sealed) for key, sealed in rows}

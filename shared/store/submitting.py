@@ -1,0 +1,269 @@
+"""Writing runs: the submissions of many concurrent requests in one statement."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import msgspec
+
+from shared.ids import EnvironmentId, PromptId, RunId, VersionId, WorkspaceId
+from shared.store.database import Store
+
+
+class NewRun(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A row to be. Its prompt was resolved at `catalog_version` of the workspace.
+
+    Moments are RFC 3339 texts, JSON documents are texts, sealed values are base64. `turns` asks
+    for a turn number in the thread's channel.
+    """
+
+    id: str
+    workspace_id: str
+    catalog_version: int
+    environment_id: str
+    prompt_id: str
+    version_id: str
+    key_id: str
+    priority: str
+    expires_in_s: int
+    max_duration_s: int
+    max_attempts: int
+    on_unknown_outcome: str
+    thread_id: str
+    channel: str
+    inputs: str
+    metadata: str
+    tags: tuple[str, ...]
+    model: str
+    model_overridden: bool = False
+    thread_given: bool = False
+    turns: bool = False
+    history_read: bool = False
+    tag: str | None = None
+    params: str | None = None
+    env_vars: str | None = None
+    traceparent: str | None = None
+    run_at: str | None = None
+    deadline: str | None = None
+    replayed_from: str | None = None
+    operation: str | None = None
+    idempotency_key: str | None = None
+    fingerprint: str | None = None
+    key_kept_s: int = 0
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """The run is there. `due_ms` is when it may start; `waits` that its thread is busy."""
+
+    run_id: RunId
+    thread_id: UUID
+    status: str
+    due_ms: int
+
+
+class Stale(msgspec.Struct, frozen=True):
+    """The workspace's prompts, tags or environments changed meanwhile: resolve again."""
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """The run's id or its idempotency key exists already: look at what is there."""
+
+
+_SUBMIT = """
+WITH item AS MATERIALIZED (
+    SELECT x.*, row_number() OVER () AS place FROM json_to_recordset(%(items)s::json) AS x(
+      id uuid, workspace_id uuid, catalog_version int, environment_id uuid, prompt_id uuid,
+      version_id uuid, key_id uuid, priority text, expires_in_s bigint, max_duration_s int,
+      max_attempts int, on_unknown_outcome text, thread_id uuid, channel text, inputs text,
+      metadata text, tags text[], model text, model_overridden boolean, thread_given boolean,
+      turns boolean, history_read boolean, tag text, params text, env_vars text,
+      traceparent text, run_at timestamptz, deadline timestamptz, replayed_from uuid,
+      operation text, idempotency_key text, fingerprint text, key_kept_s bigint)
+  ),
+  fresh AS MATERIALIZED (
+    SELECT i.*, coalesce(i.run_at > now(), false) AS later
+    FROM item i JOIN workspaces w ON w.id = i.workspace_id
+      AND w.catalog_version = i.catalog_version
+  ),
+  keyed AS (
+    INSERT INTO idempotency_keys AS k
+      (workspace_id, operation, key, fingerprint, run_id, expires_at)
+    SELECT DISTINCT ON (workspace_id, operation, idempotency_key)
+      workspace_id, operation, idempotency_key, decode(fingerprint, 'hex'), id,
+      now() + make_interval(secs => key_kept_s)
+    FROM fresh WHERE idempotency_key IS NOT NULL
+    ORDER BY workspace_id, operation, idempotency_key, place
+    ON CONFLICT (workspace_id, operation, key) DO UPDATE
+      SET fingerprint = excluded.fingerprint, run_id = excluded.run_id,
+        expires_at = excluded.expires_at
+      WHERE k.expires_at < now()
+    RETURNING run_id
+  ),
+  accepted AS MATERIALIZED (
+    SELECT f.* FROM fresh f
+    WHERE (f.idempotency_key IS NULL OR f.id IN (SELECT run_id FROM keyed))
+      AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = f.id)
+  ),
+  thread AS (
+    INSERT INTO threads (workspace_id, id)
+    SELECT DISTINCT workspace_id, thread_id FROM accepted
+    WHERE thread_given OR turns ORDER BY 1, 2
+    ON CONFLICT DO NOTHING
+  ),
+  turn AS (
+    INSERT INTO turns AS t (workspace_id, thread_id, channel, last_turn)
+    SELECT workspace_id, thread_id, channel, count(*) FROM accepted WHERE turns AND NOT later
+    GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+    ON CONFLICT (workspace_id, thread_id, channel) DO UPDATE
+      SET last_turn = t.last_turn + excluded.last_turn
+    RETURNING workspace_id, thread_id, channel, last_turn
+  ),
+  numbered AS (
+    SELECT a.*, CASE WHEN a.turns AND NOT a.later THEN t.last_turn - count(*) OVER channels
+        + row_number() OVER (PARTITION BY a.workspace_id, a.thread_id, a.channel,
+          a.turns AND NOT a.later ORDER BY a.place) END AS turn
+    FROM accepted a LEFT JOIN turn t USING (workspace_id, thread_id, channel)
+    WINDOW channels AS (PARTITION BY a.workspace_id, a.thread_id, a.channel,
+      a.turns AND NOT a.later)
+  ),
+  run AS (
+    INSERT INTO runs (id, workspace_id, environment_id, prompt_id, version_id, tag, key_id,
+      replayed_from, traceparent, status, priority, available_at, expires_at, deadline,
+      max_duration_s, max_attempts, on_unknown_outcome, thread_id, channel, turn, needs_turn,
+      history_read, inputs, env_vars, metadata, tags, model, model_overridden, params)
+    SELECT id, workspace_id, environment_id, prompt_id, version_id, tag, key_id,
+      replayed_from, traceparent, CASE WHEN later THEN 'scheduled' ELSE 'queued' END, priority,
+      CASE WHEN later THEN run_at ELSE now() END,
+      CASE WHEN later THEN run_at ELSE now() END + make_interval(secs => expires_in_s), deadline,
+      max_duration_s, max_attempts, on_unknown_outcome, thread_id, channel, turn,
+      coalesce(turns, false) AND later, coalesce(history_read, false), inputs::json,
+      decode(env_vars, 'base64'), metadata::jsonb,
+      tags, model, coalesce(model_overridden, false), params::json
+    FROM numbered ORDER BY id
+    ON CONFLICT (id) DO NOTHING
+    RETURNING id, thread_id, status, available_at
+  )
+SELECT i.id, f.id IS NOT NULL, r.id IS NOT NULL, r.thread_id, r.status,
+  ceil(extract(epoch FROM r.available_at) * 1000)::bigint
+FROM item i LEFT JOIN fresh f ON f.id = i.id LEFT JOIN run r ON r.id = i.id
+"""
+
+
+async def insert(store: Store, new: Sequence[NewRun]) -> list[Stored | Stale | Taken]:
+    """Insert a batch in one transaction; answers in the order of `new`.
+
+    Executing the same batch again is safe: ids and keys that exist answer `Taken`.
+    """
+    rows = await store.fetch(_SUBMIT, {"items": msgspec.json.encode(new).decode()})
+    by_id = {row[0]: row for row in rows}
+    return [_answer(by_id[UUID(run.id)]) for run in new]
+
+
+def _answer(row: Sequence[object]) -> Stored | Stale | Taken:
+    run_id, fresh, stored, thread_id, status, due_ms = row
+    if not fresh:
+        return Stale()
+    if not stored:
+        return Taken()
+    return msgspec.convert(
+        {"run_id": run_id, "thread_id": thread_id, "status": status, "due_ms": due_ms}, Stored
+    )
+
+
+class Existing(msgspec.Struct, frozen=True):
+    """A run found by id or idempotency key; `fingerprint` is that of the key's request."""
+
+    run_id: RunId
+    thread_id: UUID
+    status: str
+    fingerprint: bytes | None
+
+
+_BY_KEY = """
+SELECT r.id, r.thread_id, r.status, k.fingerprint FROM idempotency_keys k
+JOIN runs r ON r.id = k.run_id
+WHERE k.workspace_id = %(workspace)s AND k.operation = %(operation)s AND k.key = %(key)s
+  AND k.expires_at >= now()
+"""
+_BY_ID = """
+SELECT r.id, r.thread_id, r.status, NULL::bytea FROM runs r
+WHERE r.workspace_id = %(workspace)s AND r.id = %(run)s
+"""
+
+
+async def find_by_key(
+    store: Store, workspace_id: WorkspaceId, operation: str, key: str
+) -> Existing | None:
+    """The run that an idempotency key made."""
+    rows = await store.fetch(
+        _BY_KEY, {"workspace": workspace_id, "operation": operation, "key": key}
+    )
+    return Existing(*rows[0]) if rows else None
+
+
+async def find_by_id(store: Store, workspace_id: WorkspaceId, run_id: RunId) -> Existing | None:
+    """A run of this id, if it was stored."""
+    rows = await store.fetch(_BY_ID, {"workspace": workspace_id, "run": run_id})
+    return Existing(*rows[0]) if rows else None
+
+
+class Resolved(msgspec.Struct, frozen=True):
+    """A prompt's version and an environment, as they were at `catalog_version`."""
+
+    catalog_version: int
+    prompt_id: PromptId | None
+    slug: str | None
+    version_id: VersionId | None
+    number: int | None
+    tag: str | None
+    body: str | None
+    environment_id: EnvironmentId | None
+    environment: str | None
+
+
+# `kind` says how a version is named: number, id, tag or latest.
+_RESOLVE = """
+SELECT w.catalog_version, p.id, p.slug, v.id, v.number,
+  CASE WHEN %(kind)s = 'tag' THEN %(selector)s END, v.body::text, e.id, e.name
+FROM workspaces w
+LEFT JOIN prompts p ON p.workspace_id = w.id AND p.deleted_at IS NULL AND (p.slug = %(slug)s
+  OR (p.id = (SELECT a.prompt_id FROM prompt_aliases a
+        WHERE a.workspace_id = w.id AND a.slug = %(slug)s)
+      AND NOT EXISTS (SELECT 1 FROM prompts q WHERE q.workspace_id = w.id
+        AND q.slug = %(slug)s AND q.deleted_at IS NULL)))
+LEFT JOIN prompt_versions v ON v.prompt_id = p.id AND v.published_at IS NOT NULL
+  AND v.id = CASE %(kind)s
+    WHEN 'number' THEN (SELECT n.id FROM prompt_versions n
+      WHERE n.prompt_id = p.id AND n.number::text = %(selector)s)
+    WHEN 'id' THEN (SELECT n.id FROM prompt_versions n
+      WHERE n.prompt_id = p.id AND n.id::text = %(selector)s)
+    WHEN 'tag' THEN (SELECT t.version_id FROM prompt_tags t
+      WHERE t.prompt_id = p.id AND t.tag = %(selector)s)
+    ELSE (SELECT n.id FROM prompt_versions n WHERE n.prompt_id = p.id
+      AND n.published_at IS NOT NULL ORDER BY n.published_at DESC, n.number DESC LIMIT 1) END
+LEFT JOIN environments e ON e.workspace_id = w.id AND e.deleted_at IS NULL
+  AND CASE WHEN %(environment)s::text IS NULL THEN e.is_default
+    ELSE lower(e.name) = lower(%(environment)s) END
+WHERE w.id = %(workspace)s
+"""
+
+
+async def resolve(
+    store: Store,
+    workspace_id: WorkspaceId,
+    slug: str,
+    kind_selector: tuple[str, str],
+    environment: str | None,
+) -> Resolved:
+    """Find a published version and an environment as of one moment; parts not found are `None`."""
+    kind, selector = kind_selector
+    rows = await store.fetch(
+        _RESOLVE,
+        {
+            "workspace": workspace_id,
+            "slug": slug,
+            "kind": kind,
+            "selector": selector,
+            "environment": environment,
+        },
+    )
+    return Resolved(*rows[0])

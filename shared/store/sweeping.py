@@ -1,0 +1,119 @@
+"""What time does to waiting runs: they fall due, expire, start on schedule, run out of time."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import msgspec
+
+from shared.domain.states import Lane
+from shared.ids import RunId
+from shared.store.database import Store
+from shared.store.ending import NEXT_TURN, ending
+from shared.store.run_json import LIVE_SQL
+
+_next = msgspec.json.Decoder(tuple[RunId, Lane])
+
+
+class Due(msgspec.Struct, frozen=True):
+    """A run that waits; `due_ms` may lie in the future."""
+
+    run_id: RunId
+    lane: Lane
+    due_ms: int
+
+
+# The horizon makes room for runs that are about to fall due; a ring for them is a delayed one.
+_DUE = """
+SELECT r.id, r.priority, ceil(extract(epoch FROM r.available_at) * 1000)::bigint
+FROM runs r WHERE r.status IN ('queued', 'scheduled') AND r.priority = %(lane)s
+  AND r.available_at <= now() + interval '10 seconds'
+  AND (r.available_at, r.id) > (to_timestamp(%(after_ms)s / 1000.0), %(after_id)s)
+ORDER BY r.available_at, r.id LIMIT %(limit)s
+"""
+
+
+async def due(store: Store, lane: Lane, after: tuple[float, UUID], limit: int) -> Sequence[Due]:
+    """Runs of a lane that are due, in order, behind a keyset position (ms, id)."""
+    rows = await store.fetch(
+        _DUE, {"lane": lane.value, "after_ms": after[0], "after_id": after[1], "limit": limit}
+    )
+    return [Due(run_id, Lane(priority), due_ms) for run_id, priority, due_ms in rows]
+
+
+_EXPIRE = f"""
+WITH held AS MATERIALIZED (
+    SELECT r.id FROM runs r WHERE r.status IN ('queued', 'scheduled')
+      AND r.expires_at <= now() AND r.started_at IS NULL
+    ORDER BY r.id LIMIT 500 FOR UPDATE SKIP LOCKED
+  ),
+  moved AS (
+    UPDATE runs r SET status = 'expired', finished_at = now(), env_vars = NULL,
+      status_reason = NULL, error_code = 'expired', error_origin = 'policy',
+      error_message = 'The run waited longer than it was allowed to (expiresIn).'
+    FROM held h WHERE r.id = h.id AND r.status IN ('queued', 'scheduled')
+    RETURNING r.*
+  ),
+{ending()}
+SELECT {NEXT_TURN}::text FROM moved m
+"""
+
+_OUT_OF_TIME = f"""
+WITH held AS MATERIALIZED (
+    SELECT r.id FROM runs r WHERE r.status IN ('queued', 'scheduled')
+      AND least(r.ends_at, r.deadline) <= now()
+    ORDER BY r.id LIMIT 500 FOR UPDATE SKIP LOCKED
+  ),
+  moved AS (
+    UPDATE runs r SET status = 'failed', finished_at = now(), env_vars = NULL,
+      status_reason = NULL, error_code = 'deadline_exceeded', error_origin = 'policy',
+      error_message = 'The run was not done by its deadline.'
+    FROM held h WHERE r.id = h.id AND r.status IN ('queued', 'scheduled')
+    RETURNING r.*
+  ),
+{ending()}
+SELECT {NEXT_TURN}::text FROM moved m
+"""
+
+# A scheduled run that touches its thread takes its turn when it falls due.
+_START = f"""
+WITH held AS MATERIALIZED (
+    SELECT r.id, r.workspace_id, r.thread_id, r.channel FROM runs r
+    WHERE r.status = 'scheduled' AND r.available_at <= now() AND r.needs_turn
+    ORDER BY r.id LIMIT 500 FOR UPDATE SKIP LOCKED
+  ),
+  turn AS (
+    INSERT INTO turns AS t (workspace_id, thread_id, channel, last_turn)
+    SELECT workspace_id, thread_id, channel, count(*) FROM held GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+    ON CONFLICT (workspace_id, thread_id, channel) DO UPDATE
+      SET last_turn = t.last_turn + excluded.last_turn
+    RETURNING workspace_id, thread_id, channel, last_turn
+  ),
+  numbered AS (
+    SELECT h.id, t.last_turn - count(*) OVER w + row_number() OVER (PARTITION BY
+      h.workspace_id, h.thread_id, h.channel ORDER BY h.id) AS turn
+    FROM held h JOIN turn t USING (workspace_id, thread_id, channel)
+    WINDOW w AS (PARTITION BY h.workspace_id, h.thread_id, h.channel)
+  )
+UPDATE runs r SET status = 'queued', turn = n.turn, needs_turn = false FROM numbered n
+WHERE r.id = n.id AND r.status IN {LIVE_SQL} RETURNING r.id, r.priority
+"""
+
+
+async def expire(store: Store) -> tuple[int, list[tuple[RunId, Lane]]]:
+    """End runs that waited too long; answers how many, and turns that may start now."""
+    return await _end(store, _EXPIRE)
+
+
+async def end_overdue(store: Store) -> tuple[int, list[tuple[RunId, Lane]]]:
+    """End waiting runs whose deadline or duration has passed; answers like `expire`."""
+    return await _end(store, _OUT_OF_TIME)
+
+
+async def start_scheduled(store: Store) -> list[tuple[RunId, Lane]]:
+    """Give due scheduled runs their turn in their thread; answers what to ring."""
+    return [(run_id, Lane(lane)) for run_id, lane in await store.fetch(_START, {})]
+
+
+async def _end(store: Store, statement: str) -> tuple[int, list[tuple[RunId, Lane]]]:
+    rows = await store.fetch(statement, {})
+    return len(rows), [_next.decode(row[0]) for row in rows if row[0] is not None]

@@ -1,0 +1,62 @@
+"""Every table. What must be true is a constraint here, not a hope elsewhere."""
+
+from sqlalchemy import MetaData
+
+from shared.store.tables.base import Table
+from shared.store.tables.prompts import (
+    PromptAliasRow,
+    PromptRow,
+    PromptTagRow,
+    PromptVersionRow,
+    TagChangeRow,
+)
+from shared.store.tables.runs import (
+    AttemptRow,
+    IdempotencyKeyRow,
+    MessageRow,
+    RunRow,
+    ThreadRow,
+    TurnRow,
+    WorkerSessionRow,
+)
+from shared.store.tables.tenants import (
+    ApiKeyRow,
+    EnvironmentRow,
+    EnvironmentVariableRow,
+    WorkspaceRow,
+)
+from shared.store.tables.webhooks import (
+    DeliveryRow,
+    DeliveryTryRow,
+    EndpointRow,
+    EventRow,
+    WebhookSecretRow,
+)
+
+METADATA: MetaData = Table.metadata
+
+__all__ = [
+    "METADATA",
+    "ApiKeyRow",
+    "AttemptRow",
+    "DeliveryRow",
+    "DeliveryTryRow",
+    "EndpointRow",
+    "EnvironmentRow",
+    "EnvironmentVariableRow",
+    "EventRow",
+    "IdempotencyKeyRow",
+    "MessageRow",
+    "PromptAliasRow",
+    "PromptRow",
+    "PromptTagRow",
+    "PromptVersionRow",
+    "RunRow",
+    "Table",
+    "TagChangeRow",
+    "ThreadRow",
+    "TurnRow",
+    "WebhookSecretRow",
+    "WorkerSessionRow",
+    "WorkspaceRow",
+]
