@@ -54,6 +54,10 @@ class CompletionRequest(msgspec.Struct, frozen=True):
     timeout_s: float
     traceparent: str | None = None
 
+    def __repr__(self) -> str:
+        """Name the call only: neither the key nor a prompt belongs into a log."""
+        return f"CompletionRequest(run_id={self.run_id!r}, attempt={self.attempt})"
+
 
 class Completion(msgspec.Struct, frozen=True):
     """An answer in hand. `text` never holds U+0000. `incomplete` says why it is not whole."""
@@ -81,8 +85,10 @@ class ProviderError(Exception):
     """A call that brought no answer.
 
     `kind` decides what happens next, `code` is stable, `message` is the vendor's own words (safe to
-    show to the run's owner, at most 2,000 characters, no NUL). `retry_after_s` is the vendor's wish.
+    show to the run's owner, at most 2,000 characters, no NUL). `retry_after_s` is what the vendor
+    asks for.
     `credential_bad` is set for 401 and 403: the breaker of that credential opens at once.
+    `usage` is what a failed call is known to have cost; then `billed` is `yes`.
     """
 
     def __init__(  # noqa: PLR0913 (a record, raised by keyword)
@@ -96,6 +102,7 @@ class ProviderError(Exception):
         retry_after_s: float | None = None,
         provider_request_id: str | None = None,
         credential_bad: bool = False,
+        usage: Usage | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -106,3 +113,4 @@ class ProviderError(Exception):
         self.retry_after_s = retry_after_s
         self.provider_request_id = provider_request_id
         self.credential_bad = credential_bad
+        self.usage = usage

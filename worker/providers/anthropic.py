@@ -1,0 +1,163 @@
+"""Anthropic's Messages API."""
+
+from typing import Any
+
+import anthropic
+import httpx2
+import msgspec
+
+from shared.clock import Clock
+from shared.domain.completions import Completion, CompletionRequest, Message, ProviderError, Usage
+from shared.domain.states import IncompleteReason
+from worker.providers import wire
+from worker.providers.transport import HttpClient
+
+DEFAULT_MAX_TOKENS = 8192  # the API wants a number; what every current model accepts
+JSON_INSTRUCTION = "Answer with one JSON object and nothing else."
+
+_INCOMPLETE = {
+    "max_tokens": IncompleteReason.MAX_TOKENS,
+    "model_context_window_exceeded": IncompleteReason.MAX_TOKENS,
+    "refusal": IncompleteReason.CONTENT_FILTER,
+}
+# Words of OpenAI's that mean the same here; any other goes through, for the vendor to judge.
+_SERVICE_TIERS = {"default": "standard_only", "priority": "auto"}
+_EFFORTS = {"minimal": "low", "none": None}
+
+
+class _Body(msgspec.Struct, omit_defaults=True):
+    model: str
+    messages: tuple[Message, ...]
+    max_tokens: int
+    system: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    service_tier: str | None = None
+    output_config: dict[str, Any] | None = None
+
+
+class _OutputDetails(msgspec.Struct):
+    thinking_tokens: wire.Tokens | None = None
+
+
+class _Usage(msgspec.Struct):
+    input_tokens: wire.Tokens = 0
+    output_tokens: wire.Tokens = 0
+    cache_creation_input_tokens: wire.Tokens | None = None
+    cache_read_input_tokens: wire.Tokens | None = None
+    output_tokens_details: _OutputDetails | None = None
+    service_tier: str | None = None
+
+
+class _Block(msgspec.Struct):
+    type: str
+    text: str = ""
+
+
+class _Reply(msgspec.Struct):
+    content: list[_Block]
+    stop_reason: str | None
+    usage: msgspec.Raw
+    model: str | None = None
+
+
+_REPLY = msgspec.json.Decoder(_Reply)
+_USAGE = msgspec.json.Decoder(_Usage)
+
+
+class AnthropicProvider:
+    """One client for the whole process; each call brings its own key."""
+
+    name = "anthropic"
+
+    def __init__(self, *, base_url: str, http_client: HttpClient, clock: Clock) -> None:
+        self._clock = clock
+        self._client = anthropic.AsyncAnthropic(
+            api_key="given with each call",
+            base_url=base_url,
+            max_retries=0,
+            http_client=http_client,
+            default_headers={"Accept-Encoding": "gzip"},
+        )
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        wire.check_key(request)
+        try:
+            response = await self._client.post(
+                "/v1/messages",
+                cast_to=httpx2.Response,
+                content=msgspec.json.encode(_body(request)),
+                options={"headers": self._headers(request), "timeout": request.timeout_s},
+            )
+        except anthropic.APIStatusError as error:
+            raise wire.from_status(
+                error.status_code, error.body, error.response.headers, request, self._clock.now()
+            ) from None  # the SDK's text may repeat the key
+        except anthropic.APIConnectionError as error:
+            if isinstance(error.__cause__, ProviderError):  # this SDK wraps what its client raises
+                raise error.__cause__ from None
+            raise
+        return _completion(request, response)
+
+    async def aclose(self) -> None:
+        await self._client.close()
+
+    def _headers(self, request: CompletionRequest) -> dict[str, str]:
+        keyed = self._client.with_options(api_key=request.api_key)
+        return {**wire.call_headers(request), **keyed.auth_headers}
+
+
+def _body(request: CompletionRequest) -> _Body:
+    """Say it in Anthropic's words, which know neither verbosity nor a summary of the reasoning."""
+    params = request.params
+    wanted = request.response_format or {}
+    system = [message.content for message in request.messages if message.role == "system"]
+    if wanted.get("type") == "json_object":
+        system.append(JSON_INSTRUCTION)
+    output: dict[str, Any] = {}
+    if wanted.get("type") == "json_schema":
+        output["format"] = {"type": "json_schema", "schema": wire.schema_of(wanted)}
+    effort = params.reasoning_effort and _EFFORTS.get(
+        params.reasoning_effort, params.reasoning_effort
+    )
+    if effort:
+        output["effort"] = effort
+    tier = params.service_tier and _SERVICE_TIERS.get(params.service_tier, params.service_tier)
+    return _Body(
+        model=request.model,
+        messages=tuple(message for message in request.messages if message.role != "system"),
+        max_tokens=params.max_completion_tokens or DEFAULT_MAX_TOKENS,
+        system="\n\n".join(system) or None,
+        temperature=params.temperature,
+        top_p=params.top_p,
+        service_tier=tier,
+        output_config=output or None,
+    )
+
+
+def _completion(request: CompletionRequest, response: httpx2.Response) -> Completion:
+    """Decode an answer. One without any content is whole: the model may choose to say nothing."""
+    request_id = wire.request_id(response.headers)
+    reply = wire.decode(_REPLY, response.content, request_id)
+    usage = wire.decode(_USAGE, bytes(reply.usage), request_id)
+    return Completion(
+        text=wire.plain("".join(block.text for block in reply.content if block.type == "text")),
+        model=wire.name(reply.model or request.model),
+        usage=_usage(usage),
+        usage_raw=wire.raw_usage(reply.usage),
+        provider_request_id=request_id,
+        service_tier=None if usage.service_tier is None else wire.name(usage.service_tier),
+        incomplete=_INCOMPLETE.get(reply.stop_reason or ""),
+    )
+
+
+def _usage(usage: _Usage) -> Usage:
+    """Anthropic's buckets are disjoint already; thinking is part of the output."""
+    details = usage.output_tokens_details or _OutputDetails()
+    return Usage(
+        input=usage.input_tokens,
+        cache_write=usage.cache_creation_input_tokens or 0,
+        cache_read=usage.cache_read_input_tokens or 0,
+        output=usage.output_tokens,
+        reasoning=min(details.thinking_tokens or 0, usage.output_tokens),
+    )

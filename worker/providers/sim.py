@@ -1,0 +1,174 @@
+"""The simulated vendor: answers, dawdles and fails on demand, and calls nobody."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Annotated
+
+import msgspec
+
+from shared.domain.completions import (
+    Completion,
+    CompletionRequest,
+    FailureClass,
+    ModelParams,
+    ProviderError,
+    Usage,
+)
+from shared.domain.states import Billed, ErrorOrigin, IncompleteReason
+from worker.providers import wire
+
+SLOW_S = 2.0
+RETRY_AFTER_S = 2.0
+
+
+class SimParams(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """What `modelParams.sim` may set."""
+
+    delay_seconds: Annotated[float, msgspec.Meta(ge=0, le=3600)] | None = None
+    output_tokens: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
+
+
+def params_of(params: ModelParams) -> SimParams:
+    """Read `modelParams.sim`. Raises `msgspec.ValidationError`."""
+    return msgspec.convert(dict(params.sim or {}), SimParams)
+
+
+class SimProvider:
+    """A provider like any other, for trying out webhooks, retries and timeouts for free."""
+
+    name = "sim"
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        behave = _MODELS.get(request.model)
+        if behave is None:
+            raise _refused("model_not_found", f"There is no model {wire.name(request.model)!r}.")
+        try:
+            params = params_of(request.params)
+        except msgspec.ValidationError as error:
+            raise _refused("sim_params_invalid", f"modelParams.sim: {error}") from error
+        delay_s = SLOW_S if request.model == "slow" else 0.0
+        if params.delay_seconds is not None:
+            delay_s = params.delay_seconds
+        try:
+            async with asyncio.timeout(request.timeout_s):
+                if request.model == "hang":
+                    await asyncio.Event().wait()
+                if delay_s:
+                    await asyncio.sleep(delay_s)
+        except TimeoutError:
+            failure = wire.unknown(
+                "provider_timeout", f"No answer came within {request.timeout_s:g} s."
+            )
+        else:
+            return behave(request, params)
+        failure.provider_request_id = _request_id(request)
+        raise failure
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+def _echo(request: CompletionRequest, params: SimParams) -> Completion:
+    return _answer(request, params, f"You said: {_said(request)}")
+
+
+def _flaky(request: CompletionRequest, params: SimParams) -> Completion:
+    answer = _echo(request, params)
+    if request.attempt > 1:
+        return answer
+    raise ProviderError(
+        FailureClass.SERVER_ERROR,
+        code="provider_server_error",
+        message="The first call of each run fails here, after having been billed.",
+        billed=Billed.YES,
+        provider_request_id=_request_id(request),
+        usage=answer.usage,
+    )
+
+
+def _rate_limited(request: CompletionRequest, _: SimParams) -> Completion:
+    raise ProviderError(
+        FailureClass.NOT_STARTED,
+        code="provider_rate_limited",
+        message="This model is always over its rate limit.",
+        retry_after_s=RETRY_AFTER_S,
+        provider_request_id=_request_id(request),
+    )
+
+
+def _server_error(request: CompletionRequest, _: SimParams) -> Completion:
+    raise ProviderError(
+        FailureClass.SERVER_ERROR,
+        code="provider_server_error",
+        message="This model always fails.",
+        provider_request_id=_request_id(request),
+    )
+
+
+def _disconnect(request: CompletionRequest, _: SimParams) -> Completion:
+    raise wire.unknown(
+        "provider_connection_lost",
+        "The connection broke before the answer was complete.",
+        _request_id(request),
+    )
+
+
+def _truncated(request: CompletionRequest, params: SimParams) -> Completion:
+    answer = _answer(request, params, f"You said: {_said(request)} and then")
+    return msgspec.structs.replace(answer, incomplete=IncompleteReason.MAX_TOKENS)
+
+
+def _nul(request: CompletionRequest, params: SimParams) -> Completion:
+    return _answer(request, params, f"before\x00after. You said: {_said(request)}")
+
+
+def _schema_broken(request: CompletionRequest, params: SimParams) -> Completion:
+    return _answer(request, params, f'{{"said": {_said(request)}')
+
+
+_MODELS: dict[str, Callable[[CompletionRequest, SimParams], Completion]] = {
+    "echo": _echo,
+    "slow": _echo,
+    "flaky": _flaky,
+    "429": _rate_limited,
+    "500": _server_error,
+    "hang": _echo,
+    "truncated": _truncated,
+    "nul": _nul,
+    "schema-broken": _schema_broken,
+    "disconnect": _disconnect,
+}
+MODELS = tuple(_MODELS)
+
+
+def _answer(request: CompletionRequest, params: SimParams, text: str) -> Completion:
+    usage = Usage(
+        input=sum(_tokens(message.content) for message in request.messages) or 1,
+        output=params.output_tokens or _tokens(text),
+    )
+    return Completion(
+        text=wire.plain(text),
+        model=request.model,
+        usage=usage,
+        usage_raw=msgspec.json.encode(usage),
+        provider_request_id=_request_id(request),
+    )
+
+
+def _said(request: CompletionRequest) -> str:
+    spoken = (message.content for message in reversed(request.messages) if message.role == "user")
+    return next(spoken, "")
+
+
+def _tokens(text: str) -> int:
+    return len(text) // 4 + 1
+
+
+def _request_id(request: CompletionRequest) -> str:
+    return f"sim-{request.run_id}-{request.attempt}"
+
+
+def _refused(code: str, message: str) -> ProviderError:
+    return ProviderError(
+        FailureClass.REFUSED, code=code, message=message, origin=ErrorOrigin.TEMPLATE
+    )

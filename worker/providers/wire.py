@@ -1,0 +1,190 @@
+"""What the vendors' wires have in common: headers, decoding, and one class for every failure."""
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from shared.domain.completions import CompletionRequest, FailureClass, ProviderError
+from shared.domain.states import Billed, ErrorOrigin
+
+MESSAGE_MAX_CHARS = 2000
+NAME_MAX_CHARS = 200
+USAGE_MAX_BYTES = 16 * 1024
+RETRY_AFTER_MAX_S = 30 * 86_400.0
+
+Tokens = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
+Reply = TypeVar("Reply")
+
+_AUTH = frozenset({401, 403})
+_NOT_STARTED = {429: "provider_rate_limited", 529: "provider_overloaded"}
+_UNAVAILABLE = 503
+_FIRST_SERVER_STATUS = 500
+_CONFLICT = 409  # the vendors' SDKs repeat it: another request held a lock
+_UNKNOWN = frozenset({408, 504, 520, 524})  # the last two: Cloudflare lost the vendor's answer
+
+
+def call_headers(request: CompletionRequest) -> dict[str, str]:
+    """Headers of one call. Vendors ignore the first two; servers of our own and tests read them."""
+    headers = {
+        "x-runlane-run": request.run_id,
+        "x-runlane-attempt": str(request.attempt),
+        "Idempotency-Key": f"{request.run_id}-{request.attempt}",
+    }
+    if request.traceparent is not None:
+        headers["traceparent"] = request.traceparent
+    return headers
+
+
+def check_key(request: CompletionRequest) -> None:
+    """Refuse a key that cannot stand in a header, before anything is sent."""
+    key = request.api_key
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise ProviderError(
+            FailureClass.REFUSED,
+            code="provider_key_invalid",
+            message="There is no usable API key for this provider.",
+            origin=ErrorOrigin.CALLER,
+            credential_bad=True,
+        )
+
+
+def schema_of(response_format: Mapping[str, Any]) -> msgspec.Raw:
+    """The JSON Schema of a `json_schema` format, which carries it as a string."""
+    schema = response_format.get("schema")
+    text = schema.encode() if isinstance(schema, str) else msgspec.json.encode(schema)
+    try:
+        msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ProviderError(
+            FailureClass.REFUSED,
+            code="response_format_invalid",
+            message="The schema of the response format is not a JSON object.",
+            origin=ErrorOrigin.TEMPLATE,
+        ) from error
+    return msgspec.Raw(text)
+
+
+def decode(decoder: msgspec.json.Decoder[Reply], body: bytes, request_id_: str | None) -> Reply:
+    """Decode an answer strictly; anything unexpected is a broken answer, maybe billed."""
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise broken("The answer is not what the provider's API promises.", request_id_) from None
+
+
+def unknown(code: str, message: str, request_id_: str | None = None) -> ProviderError:
+    """A failure after the send: nobody can say whether the call was carried out and billed."""
+    return ProviderError(
+        FailureClass.UNKNOWN,
+        code=code,
+        message=message,
+        billed=Billed.UNKNOWN,
+        provider_request_id=request_id_,
+    )
+
+
+def broken(message: str, request_id_: str | None = None) -> ProviderError:
+    return unknown("provider_bad_response", message, request_id_)
+
+
+def from_status(
+    status: int, body: object, headers: Mapping[str, str], request: CompletionRequest, now: datetime
+) -> ProviderError:
+    """Turn an error answer into exactly one class. `body` is as the SDK decoded it."""
+    retry_after = retry_after_s(headers, now)
+    kind, code = _classify(status, headers.get("x-should-retry"), retry_after)
+    return ProviderError(
+        kind,
+        code=code,
+        message=_vendor_message(status, body, request.api_key),
+        billed=Billed.UNKNOWN if kind is FailureClass.UNKNOWN else Billed.NO,
+        retry_after_s=retry_after,
+        provider_request_id=request_id(headers),
+        credential_bad=status in _AUTH,
+    )
+
+
+def _classify(
+    status: int, should_retry: str | None, retry_after: float | None
+) -> tuple[FailureClass, str]:
+    if status in _AUTH:
+        return FailureClass.REFUSED, "provider_auth_failed"
+    if should_retry == "false":
+        return FailureClass.REFUSED, "provider_refused"
+    if status in _NOT_STARTED or (status == _UNAVAILABLE and retry_after is not None):
+        return FailureClass.NOT_STARTED, _NOT_STARTED.get(status, "provider_overloaded")
+    if status in _UNKNOWN:
+        return FailureClass.UNKNOWN, "provider_timeout"
+    if status >= _FIRST_SERVER_STATUS or status == _CONFLICT:
+        return FailureClass.SERVER_ERROR, "provider_server_error"
+    return FailureClass.REFUSED, "provider_refused"
+
+
+def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Read `retry-after-ms` or `Retry-After` (RFC 9110: seconds or a date); nonsense is None.
+
+    A date is counted from the server's own `Date` where it sends one, so that a wrong clock on
+    either side does not matter.
+    """
+    if (wait_ms := _number(headers.get("retry-after-ms"))) is not None:
+        return min(wait_ms / 1000, RETRY_AFTER_MAX_S)
+    value = headers.get("retry-after")
+    if (wait_s := _number(value)) is not None:
+        return min(wait_s, RETRY_AFTER_MAX_S)
+    due = _date(value)
+    if due is None:
+        return None
+    wait_s = (due - (_date(headers.get("date")) or now)).total_seconds()
+    return min(max(wait_s, 0.0), RETRY_AFTER_MAX_S)
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """The vendor's own name for the call (`x-request-id` at OpenAI, `request-id` at Anthropic)."""
+    value = headers.get("x-request-id") or headers.get("request-id")
+    return None if value is None else name(value)
+
+
+def plain(text: str) -> str:
+    """Write U+0000 visibly: PostgreSQL cannot store it."""
+    return text.replace("\x00", "\\u0000")
+
+
+def name(text: str) -> str:
+    """The same for short texts of a vendor, such as a model's name."""
+    return plain(text[:NAME_MAX_CHARS])
+
+
+def raw_usage(raw: msgspec.Raw | None) -> bytes:
+    """The vendor's own usage document, made safe to store as JSON; `{}` when there is none."""
+    if not raw or len(raw) > USAGE_MAX_BYTES:
+        return b"{}"
+    return bytes(raw).replace(b"\\u0000", b"\\ufffd")
+
+
+def _vendor_message(status: int, body: object, api_key: str) -> str:
+    """The vendor's words, or what stands for them, never with the key in it."""
+    error = body.get("error", body) if isinstance(body, Mapping) else body
+    text = error.get("message") if isinstance(error, Mapping) else error
+    if not isinstance(text, str) or not text.strip():
+        text = f"The provider answered with status {status}."
+    return plain(text.replace(api_key, "[key]").strip()[:MESSAGE_MAX_CHARS])[:MESSAGE_MAX_CHARS]
+
+
+def _number(value: str | None) -> float | None:
+    try:
+        number = float(value or "")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+def _date(value: str | None) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(value or "")
+    except (ValueError, OverflowError):
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
