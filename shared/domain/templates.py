@@ -111,7 +111,7 @@ def near_misses(text: str, syntax: Syntax) -> tuple[str, ...]:
             continue
         if len(warnings) == MAX_WARNINGS:
             break
-        shown = _excerpt(text, match.start(), _CLOSERS[syntax])
+        shown = _excerpt(text, match.start(), _CLOSERS[match[0]])
         warnings.append(
             f"'{shown}' at character {match.start() + 1} is not a token and stays as it is."
         )
@@ -288,7 +288,7 @@ def _scanner(opener: str, closer: str, statement: str) -> re.Pattern[str]:
 
 
 _OPENERS = {Syntax.BRACES: "{{", Syntax.BRACKETS: "[["}
-_CLOSERS = {Syntax.BRACES: "}}", Syntax.BRACKETS: "]]"}
+_CLOSERS = {"{{": "}}", "[[": "]]", "{%": "%}"}
 _SCANNERS = {
     # Statements of Jinja and its kin are the near miss of somebody who expects logic.
     Syntax.BRACES: _scanner("{{", "}}", r"|\{%"),

@@ -1,0 +1,364 @@
+"""A version of a prompt: its body as clients write it, as it is stored, and compiled to render.
+
+Short and long form of API.md §3 become one `VersionBody`; `null` equals absent throughout.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from shared.domain import documents, models, templates
+from shared.domain.completions import Message, ModelParams
+from shared.domain.states import Memory
+from shared.domain.templates import Syntax, Template, TemplateError, Values
+from shared.errors import BadRequestError, Flaw, UnacceptableError
+
+ENTRYPOINT = "main"
+MAX_TEMPLATES = 200
+MAX_MESSAGES = 200
+MAX_FALLBACKS = 10
+MAX_WARNINGS = 100
+
+
+class MessageBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One message of a template. The system text has a field of its own."""
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
+class TextFormat(
+    msgspec.Struct, frozen=True, tag_field="type", tag="text", forbid_unknown_fields=True
+):
+    """Plain text: the default."""
+
+
+class JsonObjectFormat(
+    msgspec.Struct, frozen=True, tag_field="type", tag="json_object", forbid_unknown_fields=True
+):
+    """Any JSON object."""
+
+
+class JsonSchemaFormat(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    tag_field="type",
+    tag="json_schema",
+    forbid_unknown_fields=True,
+):
+    """JSON after a schema, which is itself written as a string."""
+
+    name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+    schema: str
+    strict: bool | None = None
+    description: str | None = None
+
+
+ResponseFormat = TextFormat | JsonObjectFormat | JsonSchemaFormat
+
+
+class TemplateBody(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    rename="camel",
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+):
+    """One template: `text` alone to be included by others, or messages with a model to run."""
+
+    text: str | None = None
+    provider: str | None = None
+    model: str = ""
+    system_instruction: str | None = None
+    messages: tuple[MessageBody, ...] = ()
+    model_params: ModelParams = ModelParams()
+    response_format: ResponseFormat = TextFormat()
+    memory: Memory = Memory.STATELESS
+    fallbacks: tuple[str, ...] = ()
+    timeout_seconds: Annotated[int, msgspec.Meta(ge=5, le=3600)] | None = None
+
+
+class VersionBody(msgspec.Struct, frozen=True, rename="camel"):
+    """A version in its long form, checked; the entrypoint's template comes first."""
+
+    entrypoint: str
+    syntax: Syntax
+    templates: dict[str, TemplateBody]
+
+
+class CompiledVersion(msgspec.Struct, frozen=True):
+    """A version ready to render from one entrypoint; worth keeping per version id."""
+
+    settings: TemplateBody
+    texts: tuple[tuple[str, Template], ...]
+    includes: dict[str, Template]
+    inputs: tuple[str, ...]
+
+
+def parse(body: object, *, default_syntax: Syntax = Syntax.BRACES) -> VersionBody:
+    """Read a version body: JSON bytes, or what they were decoded to.
+
+    Raises `UnacceptableError` with every flaw found, `BadRequestError` for bytes that are no JSON.
+    """
+    outer, bases = _outer(_document(body))
+    flaws: list[Flaw] = []
+    found: dict[str, TemplateBody] = {}
+    for name in sorted(outer.templates, key=lambda name: name != outer.entrypoint):
+        template = _template(name, outer.templates[name], bases[name], flaws)
+        if template is not None:
+            found[name] = template
+    if outer.entrypoint not in outer.templates:
+        flaws.append(Flaw("/entrypoint", f"There is no template '{outer.entrypoint}'."))
+    elif outer.entrypoint in found and found[outer.entrypoint].text is not None:
+        base = bases[outer.entrypoint]
+        flaws.append(Flaw(f"{base}/text", "An entrypoint needs messages, not a text."))
+    if flaws:
+        raise _refused(flaws)
+    version = VersionBody(outer.entrypoint, outer.syntax or default_syntax, found)
+    if flaws := _include_flaws(version, bases):
+        raise _refused(flaws)
+    return version
+
+
+def to_json(version: VersionBody) -> bytes:
+    """Write a version as it is stored."""
+    return msgspec.json.encode(version)
+
+
+def from_json(stored: bytes | str) -> VersionBody:
+    """Read what `to_json` wrote; it was checked then."""
+    return msgspec.json.decode(stored, type=VersionBody)
+
+
+def compile_version(version: VersionBody, entrypoint: str | None = None) -> CompiledVersion:
+    """Split a version's texts for rendering, from its own entrypoint or another of its templates.
+
+    Raises `UnacceptableError` for an entrypoint that is not there or holds only a text.
+    """
+    name = entrypoint or version.entrypoint
+    settings = version.templates.get(name)
+    if settings is None or settings.text is not None:
+        message = f"The version has no template '{name}' with messages."
+        raise UnacceptableError(message, flaws=[Flaw("/entrypoint", message)])
+    compiled = {
+        included: _compiled_texts(template, version.syntax)
+        for included, template in version.templates.items()
+    }
+    includes = {included: _include(texts) for included, texts in compiled.items()}
+    entries = [template for _, template in compiled[name]]
+    asked = templates.missing(includes, entries, {})
+    return CompiledVersion(settings, compiled[name], includes, asked)
+
+
+def inputs(version: VersionBody) -> tuple[str, ...]:
+    """Names a caller has to give values for, in order of first appearance."""
+    return compile_version(version).inputs
+
+
+def missing(compiled: CompiledVersion, values: Values) -> tuple[str, ...]:
+    """Names a caller should have given values for and did not."""
+    if values.keys().isdisjoint(compiled.includes):
+        return tuple(name for name in compiled.inputs if name not in values)
+    return templates.missing(compiled.includes, _entries(compiled), values)
+
+
+def unused(compiled: CompiledVersion, values: Values) -> tuple[str, ...]:
+    """Names of values that nothing asks for, sorted."""
+    return templates.unused(compiled.includes, _entries(compiled), values)
+
+
+def render_messages(compiled: CompiledVersion, values: Values) -> tuple[Message, ...]:
+    """Render what a provider is sent, the system text first; an empty one is left out.
+
+    Raises `TemplateError` over 1 MiB in all. What is missing stays as it was written.
+    """
+    renderer = templates.Renderer(compiled.includes, values)
+    rendered = (Message(role, renderer.render(template)) for role, template in compiled.texts)
+    return tuple(message for message in rendered if message.content or message.role != "system")
+
+
+def warnings(version: VersionBody) -> tuple[str, ...]:
+    """Describe what looks like a token and is literal text, and where."""
+    found = (
+        f"{name}, {place}: {miss}"
+        for name, template in version.templates.items()
+        for _, place, text in _texts(template)
+        for miss in templates.near_misses(text, version.syntax)
+    )
+    return tuple(islice(found, MAX_WARNINGS))
+
+
+def revision_view(version: VersionBody) -> dict[str, Any]:
+    """Show the entrypoint as a PromptRevision of API.md §2, without what the database knows."""
+    entry = version.templates[version.entrypoint]
+    return {
+        "memory": entry.memory.value,
+        "provider": entry.provider,
+        "model": entry.model,
+        "modelParams": msgspec.to_builtins(entry.model_params),
+        "responseFormat": msgspec.to_builtins(entry.response_format),
+        "systemInstruction": entry.system_instruction,
+        "messages": msgspec.to_builtins(list(entry.messages)),
+        "tools": [],
+        "inputs": list(inputs(version)),
+    }
+
+
+_NAME = re.compile(templates.NAME_PATTERN)
+
+
+class _Outer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    templates: dict[str, Any]
+    entrypoint: str = ENTRYPOINT
+    syntax: Syntax | None = None
+
+
+def _document(body: object) -> object:
+    try:
+        decoded = msgspec.json.decode(body) if isinstance(body, bytes) else body
+        return documents.without_nulls(decoded)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadRequestError("The body is not JSON, or nested too deeply.") from error
+
+
+def _outer(document: object) -> tuple[_Outer, Mapping[str, str]]:
+    """Bring either form into the long one; say at which pointer each template was."""
+    short = False
+    if isinstance(document, dict) and not document.keys() & {"templates", "entrypoint"}:
+        short = True
+        template = {key: value for key, value in document.items() if key != "syntax"}
+        outside = {key: value for key, value in document.items() if key == "syntax"}
+        document = {"templates": {ENTRYPOINT: template}, **outside}
+    flaws: list[Flaw] = []
+    outer = documents.convert(document, _Outer, "", flaws)
+    if outer is None:
+        raise _refused(flaws)
+    if len(outer.templates) > MAX_TEMPLATES:
+        raise _refused([Flaw("/templates", f"A version may hold {MAX_TEMPLATES} templates.")])
+    if short:
+        return outer, {ENTRYPOINT: ""}
+    return outer, {name: f"/templates{documents.step(name)}" for name in outer.templates}
+
+
+def _template(name: str, value: object, base: str, flaws: list[Flaw]) -> TemplateBody | None:
+    before = len(flaws)
+    if not _NAME.fullmatch(name):
+        flaws.append(Flaw(base, f"A template's name matches {templates.NAME_PATTERN}."))
+    template = documents.convert(value, TemplateBody, base, flaws)
+    if template is not None:
+        flaws += _template_flaws(template, base)
+        if template.text is None:
+            template = _with_models(template, base, flaws)
+    return None if len(flaws) > before else template
+
+
+def _template_flaws(template: TemplateBody, base: str) -> Iterator[Flaw]:
+    if template.text is not None:
+        if template != TemplateBody(text=template.text):
+            yield Flaw(f"{base}/text", "A template has either a text or messages and a model.")
+        return
+    if not template.messages:
+        yield Flaw(f"{base}/messages", "At least one message is needed.")
+    if len(template.messages) > MAX_MESSAGES:
+        yield Flaw(f"{base}/messages", f"At most {MAX_MESSAGES} messages are accepted.")
+    if len(template.fallbacks) > MAX_FALLBACKS:
+        yield Flaw(f"{base}/fallbacks", f"At most {MAX_FALLBACKS} models are accepted.")
+    yield from models.params_flaws(template.model_params, f"{base}/modelParams")
+    if isinstance(template.response_format, JsonSchemaFormat) and not _is_json_object(
+        template.response_format.schema
+    ):
+        yield Flaw(f"{base}/responseFormat/schema", "Must be a string that holds a JSON object.")
+
+
+def _with_models(template: TemplateBody, base: str, flaws: list[Flaw]) -> TemplateBody:
+    """Tell provider and model apart; write fallbacks with their provider."""
+    provider = template.provider
+    if provider is not None and provider not in models.PROVIDERS:
+        flaws.append(Flaw(f"{base}/provider", f"Known providers: {', '.join(models.PROVIDERS)}."))
+        return template
+    try:
+        model = models.parse_name(template.model, provider=provider, pointer=f"{base}/model")
+        fallbacks = tuple(
+            str(
+                models.parse_name(
+                    name, default=model.provider, pointer=f"{base}/fallbacks/{number}"
+                )
+            )
+            for number, name in enumerate(template.fallbacks)
+        )
+    except UnacceptableError as error:
+        flaws += error.flaws
+        return template
+    return msgspec.structs.replace(
+        template, provider=model.provider, model=model.model, fallbacks=fallbacks
+    )
+
+
+def _is_json_object(text: str) -> bool:
+    try:
+        return isinstance(msgspec.json.decode(text), dict)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+
+
+def _include_flaws(version: VersionBody, bases: Mapping[str, str]) -> list[Flaw]:
+    """Find templates over a limit; where there are none, a cycle or a chain too deep."""
+    flaws: list[Flaw] = []
+    includes: dict[str, Template] = {}
+    for name, template in version.templates.items():
+        try:
+            includes[name] = _include(_compiled_texts(template, version.syntax))
+        except TemplateError as error:
+            flaws.append(Flaw(bases[name], error.detail))
+    if flaws:
+        return flaws
+    cycle = templates.find_cycle(includes)
+    if cycle is not None:
+        return [Flaw(bases[cycle[-2]], f"Templates include each other: {' → '.join(cycle)}.")]
+    deepest = templates.deepest_path(includes)
+    if len(deepest) > templates.MAX_DEPTH + 1:
+        shown = " → ".join(deepest)
+        return [Flaw(bases[deepest[0]], f"Includes go {len(deepest) - 1} levels deep: {shown}.")]
+    return []
+
+
+def _texts(template: TemplateBody) -> Iterator[tuple[str, str, str]]:
+    """Name each text's role and place, in the order in which they are sent."""
+    if template.text is not None:
+        yield "", "text", template.text
+    if template.system_instruction is not None:
+        yield "system", "system instruction", template.system_instruction
+    for number, message in enumerate(template.messages, start=1):
+        yield message.role, f"message {number}", message.content
+
+
+def _compiled_texts(template: TemplateBody, syntax: Syntax) -> tuple[tuple[str, Template], ...]:
+    """Compile each text with its role. The limits hold for a template's texts together."""
+    size = sum(templates.byte_length(text) for _, _, text in _texts(template))
+    if size > templates.MAX_SOURCE_BYTES:
+        raise TemplateError(f"A template may hold {templates.MAX_SOURCE_BYTES:,} bytes.")
+    compiled = tuple(
+        (role, templates.compile_text(text, syntax)) for role, _, text in _texts(template)
+    )
+    if sum(len(text.tokens) for _, text in compiled) > templates.MAX_TOKENS:
+        raise TemplateError(f"A template may hold {templates.MAX_TOKENS} tokens.")
+    return compiled
+
+
+def _include(texts: Sequence[tuple[str, Template]]) -> Template:
+    """Make what others include: a template's text, or all its texts with blank lines between."""
+    return templates.join([template for _, template in texts], "\n\n")
+
+
+def _entries(compiled: CompiledVersion) -> list[Template]:
+    return [template for _, template in compiled.texts]
+
+
+def _refused(flaws: Sequence[Flaw]) -> UnacceptableError:
+    return UnacceptableError(f"The version cannot be used: {flaws[0].message}", flaws=flaws)
