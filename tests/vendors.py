@@ -159,6 +159,7 @@ class Call:
     headers: Mapping[str, str]
     body: Mapping[str, Any]
     received_at: datetime
+    peer: str  # one for each connection
     step: str
     client_left: bool = False
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -239,6 +240,7 @@ class VendorServer:
             headers={name.lower(): value for name, value in request.headers.items()},
             body=body,
             received_at=self._clock.now(),
+            peer=str(_transport(request).get_extra_info("peername")),
             step=step.name,
         )
         if self._keep_ledger:

@@ -51,7 +51,7 @@ class _Usage(msgspec.Struct):
 
 class _Block(msgspec.Struct):
     type: str
-    text: str = ""
+    text: str | None = None
 
 
 class _Reply(msgspec.Struct):
@@ -141,7 +141,9 @@ def _completion(request: CompletionRequest, response: httpx2.Response) -> Comple
     reply = wire.decode(_REPLY, response.content, request_id)
     usage = wire.decode(_USAGE, bytes(reply.usage), request_id)
     return Completion(
-        text=wire.plain("".join(block.text for block in reply.content if block.type == "text")),
+        text=wire.plain(
+            "".join(block.text or "" for block in reply.content if block.type == "text")
+        ),
         model=wire.name(reply.model or request.model),
         usage=_usage(usage),
         usage_raw=wire.raw_usage(reply.usage),

@@ -31,7 +31,8 @@ _KEPT_HEADERS = (
     "x-should-retry",
     "date",
 )
-_NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
+_BAD_ADDRESS = (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)
+_NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, *_BAD_ADDRESS)
 
 
 class HttpClient(httpx2.AsyncClient):
@@ -192,7 +193,7 @@ def _why(error: Exception) -> str:
         return "connecting took too long"
     if isinstance(error, aiohttp.ClientSSLError):
         return "TLS failed"
-    if isinstance(error, aiohttp.InvalidURL):
+    if isinstance(error, _BAD_ADDRESS):
         return "its address is not valid"
     return "it does not accept connections"
 

@@ -158,11 +158,12 @@ def name(text: str) -> str:
     return plain(text[:NAME_MAX_CHARS])
 
 
-def raw_usage(raw: msgspec.Raw | None) -> bytes:
+def raw_usage(raw: msgspec.Raw) -> bytes:
     """The vendor's own usage document, made safe to store as JSON; `{}` when there is none."""
-    if not raw or len(raw) > USAGE_MAX_BYTES:
+    usage = bytes(raw)
+    if usage == b"null" or len(usage) > USAGE_MAX_BYTES:
         return b"{}"
-    return bytes(raw).replace(b"\\u0000", b"\\ufffd")
+    return usage.replace(b"\\u0000", b"\\ufffd")
 
 
 def _vendor_message(status: int, body: object, api_key: str) -> str:
