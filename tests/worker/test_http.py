@@ -335,10 +335,13 @@ async def dripping(writer: asyncio.StreamWriter) -> None:
 
 async def drip(writer: asyncio.StreamWriter, piece: bytes) -> None:
     gone = asyncio.create_task(writer.wait_closed())
-    while not writer.is_closing() and not gone.done():
-        writer.write(piece)
-        await asyncio.wait([gone], timeout=0.01)
-    gone.cancel()
+    try:
+        while not gone.done():
+            writer.write(piece)
+            await asyncio.wait([gone], timeout=0.01)
+    finally:
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
 
 
 async def test_a_dripping_body_is_left_at_the_deadline_and_its_status_counts() -> None:
