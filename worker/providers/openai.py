@@ -87,7 +87,7 @@ class OpenAiProvider:
 
     async def complete(self, request: CompletionRequest) -> Completion:
         wire.check_key(request)
-        # The low-level post leaves the body alone both ways: a third of the cost of `create()`.
+        # The low-level post leaves the body alone both ways: half the cost of `create()`.
         try:
             response = await self._client.post(
                 "/chat/completions",

@@ -1,8 +1,8 @@
 """The HTTP client that is put under both vendors' SDKs: plain aiohttp, bounded, and exact.
 
-The SDKs bring an aiohttp transport of their own. It costs a third more time a call, reads answers
-of any length and reports a reset after the send like a refused connection; whether a call may have
-been billed hangs on that difference. So failures are named here, where they happen.
+The SDKs bring an aiohttp transport of their own. It reads answers of any length and reports a reset
+after the send like a refused connection; whether a call may have been billed hangs on that
+difference. So failures are named here, where they happen.
 """
 
 import asyncio
