@@ -47,7 +47,7 @@ def test_during_a_rotation_every_live_secret_verifies_and_no_other(
 
     headers = signing.sign_standard([new, old], event_id="evt", timestamp_s=now_s(), body=body)
 
-    assert [True, True, False] == [accepts(secret, headers, body) for secret in (new, old, other)]
+    assert [accepts(secret, headers, body) for secret in (new, old, other)] == [True, True, False]
 
 
 def test_a_changed_body_id_or_moment_is_refused() -> None:
@@ -76,11 +76,11 @@ def test_the_standards_own_example_is_reproduced() -> None:
         body=b'{"test": 2432232314}',
     )
 
-    assert {
+    assert headers == {
         "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
         "webhook-timestamp": "1614265330",
         "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
-    } == headers
+    }
 
 
 @given(SECRETS, BODIES, st.integers(min_value=0, max_value=2**33))
@@ -128,7 +128,7 @@ def test_a_secret_that_nobody_should_use_is_refused_without_repeating_it(text: s
     with pytest.raises(SecretError) as refused:
         signing.parse_secret(text)
 
-    assert ["/secret"] == [flaw.pointer for flaw in refused.value.flaws]
+    assert [flaw.pointer for flaw in refused.value.flaws] == ["/secret"]
     assert refused.value.status == 422
     assert not text.removeprefix("whsec_") or text.removeprefix("whsec_") not in str(refused.value)
 

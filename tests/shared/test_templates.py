@@ -65,8 +65,8 @@ def test_a_token_is_opener_spaces_name_spaces_closer(text: str, names: list[str]
 
 
 def test_brackets_are_tokens_only_in_their_own_syntax() -> None:
-    assert ["a"] == tokens_of("[[ a ]] {{ b }}", BRACKETS)
-    assert ["b"] == tokens_of("[[ a ]] {{ b }}", BRACES)
+    assert tokens_of("[[ a ]] {{ b }}", BRACKETS) == ["a"]
+    assert tokens_of("[[ a ]] {{ b }}", BRACES) == ["b"]
 
 
 @pytest.mark.parametrize(
@@ -86,10 +86,10 @@ def test_a_text_renders_its_tokens_and_nothing_else(text: str, expected: str) ->
 
 
 def test_a_value_beats_the_template_of_its_name_which_beats_nothing() -> None:
-    assert "value." == rendered("{{ a }}.", {"a": "value"}, a="default")
-    assert "default." == rendered("{{ a }}.", {}, a="default")
-    assert "an {{ b }}." == rendered("{{ a }}.", {}, a="an {{ b }}")
-    assert "an include." == rendered("{{ a }}.", {"c": "include"}, a="an {{ b }}", b="{{ c }}")
+    assert rendered("{{ a }}.", {"a": "value"}, a="default") == "value."
+    assert rendered("{{ a }}.", {}, a="default") == "default."
+    assert rendered("{{ a }}.", {}, a="an {{ b }}") == "an {{ b }}."
+    assert rendered("{{ a }}.", {"c": "include"}, a="an {{ b }}", b="{{ c }}") == "an include."
 
 
 @pytest.mark.parametrize("value", ["{{ other }}", "{% x %}", "${x}", "%s", r"\{{", "[[other]]"])
@@ -104,16 +104,16 @@ def test_missing_names_come_in_order_of_first_appearance() -> None:
     ]
     included = a_set(inc="{{ deep }} {{ z }}", unreached="{{ nobody }}")
 
-    assert ("z", "deep", "a", "last") == templates.missing(included, entries, {})
-    assert ("z", "a") == templates.missing(included, entries, {"inc": "cut", "last": ""})
+    assert templates.missing(included, entries, {}) == ("z", "deep", "a", "last")
+    assert templates.missing(included, entries, {"inc": "cut", "last": ""}) == ("z", "a")
 
 
 def test_values_nobody_reaches_are_unused() -> None:
     entries = [templates.compile_text("{{ inc }}", BRACES)]
     included = a_set(inc="{{ deep }}")
 
-    assert ("extra",) == templates.unused(included, entries, {"extra": "", "deep": ""})
-    assert ("deep",) == templates.unused(included, entries, {"inc": "", "deep": ""})
+    assert templates.unused(included, entries, {"extra": "", "deep": ""}) == ("extra",)
+    assert templates.unused(included, entries, {"inc": "", "deep": ""}) == ("deep",)
 
 
 @pytest.mark.parametrize(
@@ -145,15 +145,15 @@ def test_a_cycle_through_thousands_of_templates_is_found() -> None:
 def test_the_deepest_path_is_the_longest_chain() -> None:
     texts = a_set(main="{{ d }} {{ a }}", a="{{ b }}", b="{{ d }}", d="{{ x }}", other="")
 
-    assert ("main", "a", "b", "d") == templates.deepest_path(texts)
-    assert () == templates.deepest_path({})
+    assert templates.deepest_path(texts) == ("main", "a", "b", "d")
+    assert templates.deepest_path({}) == ()
 
 
 def test_includes_go_sixteen_levels_deep_and_no_further() -> None:
     texts = {f"t{level}": f"{{{{ t{level + 1} }}}}" for level in range(1, 17)}
 
-    assert "end" == rendered("{{ t2 }}", {"t17": "end"}, **texts)
-    assert "{{ t17 }}" == rendered("{{ t1 }}", {}, **texts)
+    assert rendered("{{ t2 }}", {"t17": "end"}, **texts) == "end"
+    assert rendered("{{ t1 }}", {}, **texts) == "{{ t17 }}"
     with pytest.raises(TemplateError, match="16 levels"):
         rendered("{{ t1 }}", {}, **texts, t17="too deep")
 
@@ -245,8 +245,8 @@ def test_near_misses_are_described(text: str, shown: list[str]) -> None:
 
 
 def test_near_misses_of_brackets_are_described_and_bounded() -> None:
-    assert 1 == len(templates.near_misses("[[ a b ]] {{ a b }}", BRACKETS))
-    assert templates.MAX_WARNINGS == len(templates.near_misses("[[ a b ]]" * 500, BRACKETS))
+    assert len(templates.near_misses("[[ a b ]] {{ a b }}", BRACKETS)) == 1
+    assert len(templates.near_misses("[[ a b ]]" * 500, BRACKETS)) == templates.MAX_WARNINGS
 
 
 def test_joined_templates_render_as_their_texts_one_after_the_other() -> None:
@@ -254,7 +254,7 @@ def test_joined_templates_render_as_their_texts_one_after_the_other() -> None:
 
     joined = templates.join(parts, "|")
 
-    assert "{|A|{|{ a }}|" == templates.render(joined, {}, {"a": "A"})
+    assert templates.render(joined, {}, {"a": "A"}) == "{|A|{|{ a }}|"
     assert Template("") == templates.join([], "|")
 
 
@@ -293,7 +293,7 @@ def test_escaped_text_renders_to_itself(text: str, syntax: Syntax) -> None:
 @given(st.text().filter(lambda text: "{{" not in text), VALUES)
 def test_text_without_openers_is_left_alone(text: str, values: dict[str, str]) -> None:
     assert text == rendered(text, values)
-    assert () == templates.near_misses(text.replace("{%", ""), BRACES)
+    assert templates.near_misses(text.replace("{%", ""), BRACES) == ()
 
 
 @given(TEXTS, SYNTAXES)
@@ -334,4 +334,4 @@ def test_nothing_is_missing_once_all_that_was_missing_is_given(
     entry = templates.compile_text(text, BRACES)
     complete = {**dict.fromkeys(templates.missing(texts, [entry], values), ""), **values}
 
-    assert () == templates.missing(texts, [entry], complete)
+    assert templates.missing(texts, [entry], complete) == ()

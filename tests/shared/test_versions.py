@@ -46,7 +46,7 @@ def test_the_short_form_becomes_the_long_one() -> None:
     assert version == versions.parse(
         {"entrypoint": "main", "syntax": "brackets", "templates": {"main": template}}
     )
-    assert (Syntax.BRACKETS, "main") == (version.syntax, version.entrypoint)
+    assert (version.syntax, version.entrypoint) == (Syntax.BRACKETS, "main")
     assert Memory.READ_WRITE is version.templates["main"].memory
 
 
@@ -59,7 +59,7 @@ def test_the_door_chooses_the_syntax_a_body_leaves_open() -> None:
 
     parsed = [versions.parse(b, default_syntax=Syntax.BRACKETS) for b in (open_body, chosen)]
 
-    assert [Syntax.BRACKETS, Syntax.BRACES] == [version.syntax for version in parsed]
+    assert [version.syntax for version in parsed] == [Syntax.BRACKETS, Syntax.BRACES]
 
 
 def test_null_equals_absent_at_every_depth() -> None:
@@ -100,7 +100,7 @@ def test_fallbacks_are_kept_with_their_provider() -> None:
 
     entry = versions.parse(body).templates["main"]
 
-    assert ("openai/gpt-5-mini", "anthropic/claude-haiku-4-5") == entry.fallbacks
+    assert entry.fallbacks == ("openai/gpt-5-mini", "anthropic/claude-haiku-4-5")
 
 
 def test_an_override_may_be_bare_or_name_another_provider() -> None:
@@ -288,7 +288,7 @@ def test_a_circle_of_includes_is_refused_with_its_path(texts: dict[str, str], pa
 def test_includes_may_be_sixteen_levels_deep() -> None:
     texts = {f"t{level}": f"{{{{ t{level + 1} }}}}" for level in range(1, 16)}
 
-    assert ("x",) == versions.inputs(a_version("{{ t1 }}", **texts, t16="{{ x }}"))
+    assert versions.inputs(a_version("{{ t1 }}", **texts, t16="{{ x }}")) == ("x",)
     with pytest.raises(UnacceptableError, match="17 levels"):
         a_version("{{ t1 }}", **texts, t16="{{ t17 }}", t17="")
 
@@ -313,7 +313,7 @@ def test_the_limits_hold_for_the_texts_of_a_template_together(
     if fits:
         versions.parse(body)
     else:
-        assert ["/templates/main"] == pointers(body)
+        assert pointers(body) == ["/templates/main"]
 
 
 def test_near_misses_are_listed_with_their_place() -> None:
@@ -326,18 +326,18 @@ def test_near_misses_are_listed_with_their_place() -> None:
         }
     )
 
-    assert (
+    assert versions.warnings(version) == (
         "main, system instruction: '{{ a b }}' at character 1 is not a token and stays as it is.",
         "sub, text: '{% if %}' at character 1 is not a token and stays as it is.",
         "sub, text: '{{x|y}}' at character 10 is not a token and stays as it is.",
-    ) == versions.warnings(version)
-    assert () == versions.warnings(a_version("{{ fine }}"))
+    )
+    assert versions.warnings(a_version("{{ fine }}")) == ()
 
 
 def test_warnings_are_bounded() -> None:
     version = a_version(*["{{ a b }}" * 30] * 10)
 
-    assert versions.MAX_WARNINGS == len(versions.warnings(version))
+    assert len(versions.warnings(version)) == versions.MAX_WARNINGS
 
 
 def test_inputs_come_in_the_order_in_which_they_are_met() -> None:
@@ -351,15 +351,15 @@ def test_inputs_come_in_the_order_in_which_they_are_met() -> None:
         }
     )
 
-    assert ("tone", "rule", "name") == versions.inputs(version)
+    assert versions.inputs(version) == ("tone", "rule", "name")
 
 
 def test_missing_and_unused_inputs_know_what_a_value_cuts_off() -> None:
     compiled = versions.compile_version(a_version("{{ a }} {{ name }}", a="{{ deep }}"))
 
-    assert ("deep", "name") == versions.missing(compiled, {"extra": ""})
-    assert ("name",) == versions.missing(compiled, {"a": "cut"})
-    assert ("deep", "extra") == versions.unused(compiled, {"a": "", "deep": "", "extra": ""})
+    assert versions.missing(compiled, {"extra": ""}) == ("deep", "name")
+    assert versions.missing(compiled, {"a": "cut"}) == ("name",)
+    assert versions.unused(compiled, {"a": "", "deep": "", "extra": ""}) == ("deep", "extra")
 
 
 def test_messages_are_rendered_with_the_system_text_first() -> None:
@@ -415,7 +415,7 @@ def test_another_template_with_messages_can_be_the_entrypoint() -> None:
 
     compiled = versions.compile_version(version, "other")
 
-    assert (("x",), "slow") == (compiled.inputs, compiled.settings.model)
+    assert (compiled.inputs, compiled.settings.model) == (("x",), "slow")
     for name in ("text", "nowhere"):
         with pytest.raises(UnacceptableError):
             versions.compile_version(version, name)
@@ -446,7 +446,7 @@ def test_rendered_messages_share_one_limit() -> None:
 
 
 def test_a_revision_shows_defaults_where_nothing_was_said() -> None:
-    assert {
+    assert versions.revision_view(versions.parse(a_body())) == {
         "memory": "stateless",
         "provider": "sim",
         "model": "echo",
@@ -456,7 +456,7 @@ def test_a_revision_shows_defaults_where_nothing_was_said() -> None:
         "messages": [{"role": "user", "content": "Hello {{ name }}"}],
         "tools": [],
         "inputs": ["name"],
-    } == versions.revision_view(versions.parse(a_body()))
+    }
 
 
 def test_a_revision_shows_all_that_was_said() -> None:

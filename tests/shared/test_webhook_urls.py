@@ -116,7 +116,7 @@ def test_a_refusal_points_at_the_url() -> None:
     with pytest.raises(UnacceptableError) as refusal:
         webhook_urls.check("https://127.0.0.1/", PUBLIC)
 
-    assert ["/url"] == [flaw.pointer for flaw in refusal.value.flaws]
+    assert [flaw.pointer for flaw in refusal.value.flaws] == ["/url"]
 
 
 @pytest.mark.parametrize(

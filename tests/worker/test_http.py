@@ -141,23 +141,23 @@ async def test_the_bytes_given_are_the_bytes_sent() -> None:
         response = await post(guarded, target.url)
 
     head, _, body = target.requests[0].partition(b"\r\n\r\n")
-    assert b'{"a":1}' == body
+    assert body == b'{"a":1}'
     assert b"webhook-id: evt" in head
     assert b"Accept-Encoding: identity" in head
     assert b"Cookie" not in head
-    assert (200, "ok", True, "127.0.0.1") == (
+    assert (
         response.status,
         response.excerpt,
         response.complete,
         response.address,
-    )
+    ) == (200, "ok", True, "127.0.0.1")
 
 
 async def test_loopback_is_refused_by_default_and_nothing_is_dialled() -> None:
     async with receiver(answering(OK)) as target, client(Settings()) as guarded:
         failure = await failed(guarded, target.url)
 
-    assert (FailureReason.BLOCKED_ADDRESS, "127.0.0.1") == (failure.reason, failure.address)
+    assert (failure.reason, failure.address) == (FailureReason.BLOCKED_ADDRESS, "127.0.0.1")
     assert "127" not in failure.message
     assert target.connections == 0
 
@@ -209,7 +209,7 @@ async def test_a_name_that_means_an_inner_address_is_refused() -> None:
     async with receiver(answering(OK)) as target, client(Settings(), names) as guarded:
         failure = await failed(guarded, f"http://public.example:{target.port}/")
 
-    assert (FailureReason.BLOCKED_ADDRESS, 0) == (failure.reason, target.connections)
+    assert (failure.reason, target.connections) == (FailureReason.BLOCKED_ADDRESS, 0)
 
 
 async def test_a_name_that_changes_its_mind_is_judged_at_each_dial() -> None:
@@ -221,8 +221,8 @@ async def test_a_name_that_changes_its_mind_is_judged_at_each_dial() -> None:
         first = await post(guarded, url)
         second = await failed(guarded, url)
 
-    assert (200, FailureReason.BLOCKED_ADDRESS) == (first.status, second.reason)
-    assert (2, 1) == (names.asked, target.connections)
+    assert (first.status, second.reason) == (200, FailureReason.BLOCKED_ADDRESS)
+    assert (names.asked, target.connections) == (2, 1)
 
 
 async def test_of_several_addresses_only_the_allowed_are_dialled() -> None:
@@ -230,7 +230,7 @@ async def test_of_several_addresses_only_the_allowed_are_dialled() -> None:
     async with receiver(answering(OK)) as target, client(DEV, names) as guarded:
         response = await post(guarded, f"http://mixed.example:{target.port}/")
 
-    assert "127.0.0.1" == response.address
+    assert response.address == "127.0.0.1"
 
 
 async def test_a_name_with_thousands_of_addresses_is_refused_quickly() -> None:
@@ -238,7 +238,7 @@ async def test_a_name_with_thousands_of_addresses_is_refused_quickly() -> None:
     async with client(HASTY, Names(many)) as guarded:
         failure = await failed(guarded, "http://many.example/")
 
-    assert FailureReason.BLOCKED_ADDRESS == failure.reason
+    assert failure.reason == FailureReason.BLOCKED_ADDRESS
 
 
 async def test_requests_at_the_same_time_do_not_confuse_their_addresses() -> None:
@@ -272,7 +272,7 @@ async def test_proxy_variables_are_ignored(monkeypatch: pytest.MonkeyPatch) -> N
         async with client() as guarded:
             await post(guarded, target.url)
 
-    assert (0, 1) == (proxy.connections, target.connections)
+    assert (proxy.connections, target.connections) == (0, 1)
 
 
 async def test_cookies_are_not_kept() -> None:
@@ -289,14 +289,14 @@ async def test_kept_headers_are_lower_case_and_few() -> None:
     async with receiver(answering(busy)) as target, client() as guarded:
         response = await post(guarded, target.url)
 
-    assert {"retry-after": "7"} == response.headers
+    assert response.headers == {"retry-after": "7"}
 
 
 async def test_connections_are_kept_between_deliveries() -> None:
     async with receiver(answering(OK)) as target, client() as guarded:
         responses = [await post(guarded, target.url) for _ in range(5)]
 
-    assert (5, 1) == (len(target.requests), target.connections)
+    assert (len(target.requests), target.connections) == (5, 1)
     assert {"127.0.0.1"} == {response.address for response in responses}
 
 
@@ -312,8 +312,8 @@ async def test_a_kept_connection_that_was_closed_is_replaced() -> None:
     async with receiver(answer) as target, client() as guarded:
         first, second = await post(guarded, target.url), await post(guarded, target.url)
 
-    assert (200, 200) == (first.status, second.status)
-    assert (3, 2) == (len(target.requests), target.connections)
+    assert (first.status, second.status) == (200, 200)
+    assert (len(target.requests), target.connections) == (3, 2)
 
 
 async def test_a_receiver_that_never_answers_meets_the_deadline() -> None:
@@ -323,7 +323,7 @@ async def test_a_receiver_that_never_answers_meets_the_deadline() -> None:
     async with receiver(silent) as target, client(HASTY) as guarded:
         failure = await failed(guarded, target.url)
 
-    assert (FailureReason.TIMEOUT, "127.0.0.1") == (failure.reason, failure.address)
+    assert (failure.reason, failure.address) == (FailureReason.TIMEOUT, "127.0.0.1")
     assert 250 <= failure.duration_ms < 2000
 
 
@@ -348,7 +348,7 @@ async def test_a_dripping_body_is_left_at_the_deadline_and_its_status_counts() -
     async with receiver(dripping) as target, client(HASTY) as guarded:
         response = await post(guarded, target.url)
 
-    assert (500, False) == (response.status, response.complete)
+    assert (response.status, response.complete) == (500, False)
     assert set(response.excerpt) == {"x"}
     assert 250 <= response.duration_ms < 2000
 
@@ -359,7 +359,7 @@ async def test_dripping_headers_meet_the_deadline() -> None:
         await drip(writer, b"x")
 
     async with receiver(answer) as target, client(HASTY) as guarded:
-        assert FailureReason.TIMEOUT == (await failed(guarded, target.url)).reason
+        assert (await failed(guarded, target.url)).reason == FailureReason.TIMEOUT
 
 
 async def test_interim_answers_without_end_meet_a_limit() -> None:
@@ -367,7 +367,7 @@ async def test_interim_answers_without_end_meet_a_limit() -> None:
         await drip(writer, b"HTTP/1.1 103 Early Hints\r\n\r\n")
 
     async with receiver(answer) as target, client(HASTY) as guarded:
-        assert FailureReason.TIMEOUT == (await failed(guarded, target.url)).reason
+        assert (await failed(guarded, target.url)).reason == FailureReason.TIMEOUT
 
 
 async def test_a_look_up_that_hangs_meets_the_connect_timeout() -> None:
@@ -375,7 +375,7 @@ async def test_a_look_up_that_hangs_meets_the_connect_timeout() -> None:
     async with client(hasty, Names()) as guarded:
         failure = await failed(guarded, "http://hanging.example/")
 
-    assert (FailureReason.TIMEOUT, "No connection in time.") == (failure.reason, failure.message)
+    assert (failure.reason, failure.message) == (FailureReason.TIMEOUT, "No connection in time.")
 
 
 async def test_ten_megabytes_are_not_read() -> None:
@@ -392,7 +392,7 @@ async def test_ten_megabytes_are_not_read() -> None:
     async with receiver(answer) as target, client() as guarded:
         response = await post(guarded, target.url)
 
-    assert (200, "x" * 2048, False) == (response.status, response.excerpt, response.complete)
+    assert (response.status, response.excerpt, response.complete) == (200, "x" * 2048, False)
     assert sent < 10_000_000
 
 
@@ -433,7 +433,7 @@ async def test_a_body_that_breaks_off_leaves_the_status_standing() -> None:
     async with receiver(answer) as target, client() as guarded:
         response = await post(guarded, target.url)
 
-    assert (200, "half", False) == (response.status, response.excerpt, response.complete)
+    assert (response.status, response.excerpt, response.complete) == (200, "half", False)
 
 
 async def test_a_reset_is_reported_as_such() -> None:
@@ -443,8 +443,8 @@ async def test_a_reset_is_reported_as_such() -> None:
     async with receiver(answer) as target, client() as guarded:
         failure = await failed(guarded, target.url)
 
-    assert (FailureReason.RESET, "127.0.0.1") == (failure.reason, failure.address)
-    assert (1, 1) == (len(target.requests), target.connections)
+    assert (failure.reason, failure.address) == (FailureReason.RESET, "127.0.0.1")
+    assert (len(target.requests), target.connections) == (1, 1)
 
 
 async def test_a_closed_port_is_a_failure_to_connect() -> None:
@@ -453,8 +453,8 @@ async def test_a_closed_port_is_a_failure_to_connect() -> None:
     async with client() as guarded:
         failure = await failed(guarded, target.url)
 
-    assert FailureReason.CONNECT == failure.reason
-    assert "Connecting failed: Connection refused." == failure.message
+    assert failure.reason == FailureReason.CONNECT
+    assert failure.message == "Connecting failed: Connection refused."
 
 
 @pytest.mark.parametrize("answer", [socket.gaierror(socket.EAI_NONAME, "unknown"), ()])
@@ -462,7 +462,7 @@ async def test_an_unknown_name_is_a_failure_of_dns(answer: Sequence[str] | OSErr
     async with client(DEV, Names(answer)) as guarded:
         failure = await failed(guarded, "http://unknown.example/")
 
-    assert (FailureReason.DNS, None) == (failure.reason, failure.address)
+    assert (failure.reason, failure.address) == (FailureReason.DNS, None)
 
 
 @pytest.mark.parametrize(
@@ -477,7 +477,7 @@ async def test_an_unknown_name_is_a_failure_of_dns(answer: Sequence[str] | OSErr
 )
 async def test_what_is_not_http_is_a_failure_of_protocol(answer: bytes) -> None:
     async with receiver(answering(answer)) as target, client() as guarded:
-        assert FailureReason.PROTOCOL == (await failed(guarded, target.url)).reason
+        assert (await failed(guarded, target.url)).reason == FailureReason.PROTOCOL
 
 
 async def test_headers_and_urls_that_cannot_be_sent_are_failures_not_crashes() -> None:
@@ -487,7 +487,7 @@ async def test_headers_and_urls_that_cannot_be_sent_are_failures_not_crashes() -
         others = [await failed(guarded, url) for url in ("http://", "ftp://h/", "http://h:99999/")]
 
     assert {FailureReason.PROTOCOL} == {each.reason for each in (failure.value, *others)}
-    assert [] == target.requests
+    assert target.requests == []
 
 
 async def test_a_certificate_nobody_trusts_is_refused(tmp_path: Path) -> None:
@@ -496,11 +496,11 @@ async def test_a_certificate_nobody_trusts_is_refused(tmp_path: Path) -> None:
     async with receiver(answering(OK), server) as target, client(DEV, names) as guarded:
         failure = await failed(guarded, f"https://receiver.example:{target.port}/")
 
-    assert (FailureReason.TLS, "TLS failed: self-signed certificate.") == (
+    assert (
         failure.reason,
         failure.message,
-    )
-    assert [] == target.requests
+    ) == (FailureReason.TLS, "TLS failed: self-signed certificate.")
+    assert target.requests == []
 
 
 async def test_a_certificate_for_another_name_is_refused(tmp_path: Path) -> None:
@@ -510,7 +510,7 @@ async def test_a_certificate_for_another_name_is_refused(tmp_path: Path) -> None
         right = await post(guarded, f"https://receiver.example:{target.port}/")
         wrong = await failed(guarded, f"https://other.example:{target.port}/")
 
-    assert (200, FailureReason.TLS) == (right.status, wrong.reason)
+    assert (right.status, wrong.reason) == (200, FailureReason.TLS)
     assert "Hostname mismatch" in wrong.message
 
 
@@ -520,7 +520,7 @@ async def test_tls_to_a_port_without_it_is_a_failure_of_tls() -> None:
         failure = await failed(guarded, url)
 
     assert failure.reason in {FailureReason.TLS, FailureReason.CONNECT, FailureReason.TIMEOUT}
-    assert [] == target.requests
+    assert target.requests == []
 
 
 async def test_a_cancelled_post_leaves_nothing_behind() -> None:
@@ -557,7 +557,7 @@ def test_the_guard_holds_on_the_workers_own_event_loop() -> None:
                 return refused.reason, (await post(guarded, target.url)).status
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        assert (FailureReason.BLOCKED_ADDRESS, 200) == runner.run(both())
+        assert runner.run(both()) == (FailureReason.BLOCKED_ADDRESS, 200)
 
 
 def a_certificate(name: str, folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
