@@ -58,6 +58,15 @@ class Batcher(Generic[Item, Outcome]):
             self._start()
         return outcome
 
+    def withdraw(self, outcome: "asyncio.Future[Outcome]") -> bool:
+        """Take back an item that no flush has taken yet; `False` when it is too late for that."""
+        for pending in self._waiting:
+            if pending.outcome is outcome:
+                self._waiting.remove(pending)
+                outcome.cancel()
+                return True
+        return False
+
     async def drain(self) -> None:
         """Wait until nothing is waiting or under way."""
         while self._flushes:

@@ -23,7 +23,7 @@ _HIDDEN = "[hidden]"
 
 def get(name: str) -> Any:
     """Return the logger of one module."""
-    return structlog.get_logger(logger=name)
+    return structlog.get_logger(module=name)
 
 
 def configure(level: str = "INFO", *, as_json: bool | None = None) -> None:

@@ -16,6 +16,7 @@ class ClaimedRun(msgspec.Struct, frozen=True):
     """A run that is ours, with all that executing it needs."""
 
     id: RunId
+    session_id: SessionId
     workspace_id: WorkspaceId
     environment_id: EnvironmentId
     version_id: VersionId
@@ -63,7 +64,7 @@ _TAKE = """
 """
 
 _COLUMNS = """
-  t.id, t.workspace_id, t.environment_id, t.version_id, t.claim_no, t.priority,
+  t.id, t.session_id, t.workspace_id, t.environment_id, t.version_id, t.claim_no, t.priority,
   t.inputs::text, t.env_vars, t.model, t.params::text, t.calls, t.attempts, t.max_attempts,
   t.on_unknown_outcome, t.turn, t.history_read, t.traceparent,
   extract(epoch FROM t.ends_at - now())::float8,
@@ -107,7 +108,7 @@ WITH ready AS MATERIALIZED (
 SELECT {_COLUMNS} FROM taken t {_JOINS}
 """
 
-_WIDTH = 21
+_WIDTH = 22
 
 
 async def claim(
@@ -141,6 +142,7 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True):
     """A provider call about to be made. `messages` are the rendered ones, once per run."""
 
     run_id: str
+    session_id: str
     claim_no: int
     provider: str
     model: str
@@ -156,10 +158,11 @@ class Refusal(msgspec.Struct, frozen=True):
 
 _INTENT = """
 WITH item AS MATERIALIZED (SELECT * FROM json_to_recordset(%(items)s::json) AS x(
-    run_id uuid, claim_no int, provider text, model text, messages json, sha256 text)),
+    run_id uuid, session_id uuid, claim_no int, provider text, model text, messages json,
+    sha256 text)),
   held AS MATERIALIZED (
     SELECT r.id FROM runs r JOIN item i ON r.id = i.run_id
-    WHERE r.claim_no = i.claim_no AND r.session_id = %(session)s AND r.status = 'running'
+    WHERE r.claim_no = i.claim_no AND r.session_id = i.session_id AND r.status = 'running'
     ORDER BY r.id FOR UPDATE OF r
   ),
   counted AS (
@@ -167,13 +170,13 @@ WITH item AS MATERIALIZED (SELECT * FROM json_to_recordset(%(items)s::json) AS x
       messages = coalesce(i.messages, r.messages),
       messages_sha256 = coalesce(decode(i.sha256, 'hex'), r.messages_sha256)
     FROM item i JOIN held h ON h.id = i.run_id
-    WHERE r.id = i.run_id AND r.claim_no = i.claim_no AND r.session_id = %(session)s
+    WHERE r.id = i.run_id AND r.claim_no = i.claim_no AND r.session_id = i.session_id
       AND r.status = 'running' AND r.cancel_requested_at IS NULL AND r.calls < r.max_attempts
     RETURNING r.id, r.workspace_id, r.attempts, r.claim_no
   ),
   opened AS (
     INSERT INTO attempts (run_id, number, workspace_id, claim_no, session_id, provider, model)
-    SELECT c.id, c.attempts, c.workspace_id, c.claim_no, %(session)s, i.provider, i.model
+    SELECT c.id, c.attempts, c.workspace_id, c.claim_no, i.session_id, i.provider, i.model
     FROM counted c JOIN item i ON i.run_id = c.id
   )
 SELECT i.run_id, c.attempts, h.id IS NOT NULL, r.cancel_requested_at IS NOT NULL
@@ -182,13 +185,9 @@ FROM item i LEFT JOIN counted c ON c.id = i.run_id LEFT JOIN held h ON h.id = i.
 """
 
 
-async def intend(
-    store: Store, session: SessionId, intents: Sequence[Intent]
-) -> list[int | Refusal]:
+async def intend(store: Store, intents: Sequence[Intent]) -> list[int | Refusal]:
     """Write attempt rows before any byte is sent; answers the attempt's number, or a refusal."""
-    rows = await store.fetch(
-        _INTENT, {"items": msgspec.json.encode(intents).decode(), "session": session}
-    )
+    rows = await store.fetch(_INTENT, {"items": msgspec.json.encode(intents).decode()})
     by_run = {row[0]: row[1:] for row in rows}
     answers: list[int | Refusal] = []
     for intent in intents:
@@ -200,3 +199,18 @@ async def intend(
         else:
             answers.append(Refusal("canceled" if cancel_requested else "exhausted"))
     return answers
+
+
+_OPEN = """
+SELECT a.number FROM attempts a JOIN runs r ON r.id = a.run_id
+WHERE a.run_id = %(run)s AND a.claim_no = %(claim_no)s AND a.session_id = %(session)s
+  AND a.outcome IS NULL AND r.status = 'running' AND r.claim_no = %(claim_no)s
+"""
+
+
+async def open_attempt(store: Store, run: ClaimedRun) -> int | None:
+    """The attempt that this very claim has announced already: its commit's answer was lost."""
+    rows = await store.fetch(
+        _OPEN, {"run": run.id, "claim_no": run.claim_no, "session": run.session_id}
+    )
+    return rows[0][0] if rows else None

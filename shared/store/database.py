@@ -1,6 +1,5 @@
 """The way to PostgreSQL: one pool of psycopg connections, shared by hot statements and the ORM."""
 
-import asyncio
 import select
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -115,8 +114,10 @@ class Store:
 
 def lost(error: BaseException) -> bool:
     """Tell whether the connection went away, so that a commit's outcome is unknown."""
-    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and (
-        error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
+    return (
+        isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+        and not isinstance(error, PoolTimeout | PoolClosed)
+        and (error.sqlstate is None or error.sqlstate.startswith(("08", "57P")))
     )
 
 
@@ -136,7 +137,7 @@ def refused(error: BaseException) -> bool:
 def away(error: BaseException) -> bool:
     """Tell whether an error means that the database cannot be used right now."""
     cause = getattr(error, "orig", None) or error
-    return refused(cause) or lost(cause) or isinstance(cause, asyncio.TimeoutError)
+    return refused(cause) or lost(cause)
 
 
 async def _check(connection: AsyncConnection[TupleRow]) -> None:

@@ -12,7 +12,7 @@ from msgspec import Raw
 from psycopg.rows import TupleRow
 
 from shared.domain.states import Lane
-from shared.ids import DeliveryId, EndpointId, EventId, RunId, SessionId
+from shared.ids import DeliveryId, EndpointId, EventId, RunId
 from shared.store.database import Store
 from shared.store.run_json import (
     EVENT_BYTES,
@@ -33,6 +33,7 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     run_id: str
+    session_id: str
     claim_no: int
     status: str
     attempt: int = 0
@@ -153,7 +154,8 @@ NEXT_TURN = f"""(SELECT json_build_array(n.id, n.priority) FROM runs n
     ORDER BY n.turn LIMIT 1)"""
 
 _ITEM = """json_to_recordset(%(items)s::json) AS x(
-  run_id uuid, claim_no int, status text, attempt int, status_reason text, delay_ms bigint,
+  run_id uuid, session_id uuid, claim_no int, status text, attempt int, status_reason text,
+  delay_ms bigint,
   uncounted int, model text, output text, incomplete_reason text, error_code text,
   error_message text, error_origin text, last_error text, token_usage json, cost json,
   cost_nanousd bigint, outcome text, billed text, usage json, usage_raw text, attempt_cost json,
@@ -169,7 +171,7 @@ _SETTLE = f"""
 WITH item AS MATERIALIZED (SELECT * FROM {_ITEM}),
   held AS MATERIALIZED (
     SELECT r.id FROM runs r JOIN item i ON r.id = i.run_id
-    WHERE r.claim_no = i.claim_no AND r.session_id = %(session)s AND r.status = 'running'
+    WHERE r.claim_no = i.claim_no AND r.session_id = i.session_id AND r.status = 'running'
     ORDER BY r.id FOR UPDATE OF r
   ),
   moved AS (
@@ -189,7 +191,7 @@ WITH item AS MATERIALIZED (SELECT * FROM {_ITEM}),
       cost = coalesce(i.cost, r.cost), cost_nanousd = coalesce(i.cost_nanousd, r.cost_nanousd)
     FROM item i JOIN held h ON h.id = i.run_id
     WHERE r.id = i.run_id AND r.claim_no = i.claim_no
-      AND r.session_id = %(session)s AND r.status = 'running'
+      AND r.session_id = i.session_id AND r.status = 'running'
     RETURNING r.*
   ),
   closed AS (
@@ -234,13 +236,11 @@ _deliveries = msgspec.json.Decoder(tuple[DueDelivery, ...])
 _next = msgspec.json.Decoder(tuple[RunId, Lane])
 
 
-async def settle(
-    store: Store, session: SessionId, outcomes: Sequence[Outcome], *, lease_s: float
-) -> list[Moved]:
-    """Write what became of runs this session holds; answers in the order of `outcomes`."""
+async def settle(store: Store, outcomes: Sequence[Outcome], *, lease_s: float) -> list[Moved]:
+    """Write what became of runs that were claimed; answers in the order of `outcomes`."""
     rows = await store.fetch(
         _SETTLE,
-        {"items": _encode(outcomes).decode(), "session": session, "lease_s": lease_s},
+        {"items": _encode(outcomes).decode(), "lease_s": lease_s},
     )
     by_run = {row[0]: row for row in rows}
     return [_moved(by_run[UUID(outcome.run_id)]) for outcome in outcomes]

@@ -1,17 +1,17 @@
 """Webhook endpoints and their signing secrets."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import ColumnElement, Select, func, or_, select, update
 from sqlmodel import col
 
 from shared.domain.paging import Page, Slice
 from shared.ids import EndpointId, WorkspaceId
-from shared.store import paging
+from shared.store import paging, workspaces
 from shared.store.database import Tx
-from shared.store.tables import DeliveryRow, EndpointRow, WebhookSecretRow
+from shared.store.tables import DeliveryRow, EndpointRow, EventRow, WebhookSecretRow
 from shared.store.tables.base import NOW
 
 
@@ -24,14 +24,25 @@ async def insert(tx: Tx, row: Mapping[str, Any]) -> EndpointRow:
     return endpoint
 
 
+async def count(tx: Tx, workspace_id: WorkspaceId) -> int:
+    """How many live endpoints a workspace has."""
+    query = _live(workspace_id).with_only_columns(func.count())
+    return (await tx.scalar(query)) or 0
+
+
 async def find(tx: Tx, workspace_id: WorkspaceId, endpoint_id: EndpointId) -> EndpointRow | None:
     """A live endpoint."""
     return await tx.scalar(_live(workspace_id).where(col(EndpointRow.id) == endpoint_id))
 
 
-async def listed(tx: Tx, workspace_id: WorkspaceId, page: Page) -> Slice[EndpointRow]:
-    """Live endpoints of a workspace."""
-    return await paging.fetch(tx, _live(workspace_id), col(EndpointRow.id), page)
+async def listed(
+    tx: Tx, workspace_id: WorkspaceId, page: Page, *, within: Collection[UUID] = ()
+) -> Slice[EndpointRow]:
+    """Live endpoints of a workspace; `within` leaves only those limited to these environments."""
+    query = _live(workspace_id)
+    if within:
+        query = query.where(workspaces.limited_to(col(EndpointRow.environment_ids), within))
+    return await paging.fetch(tx, query, col(EndpointRow.id), page)
 
 
 async def change(tx: Tx, row: EndpointRow, values: Mapping[str, Any]) -> None:
@@ -44,13 +55,26 @@ async def change(tx: Tx, row: EndpointRow, values: Mapping[str, Any]) -> None:
 async def remove(tx: Tx, row: EndpointRow) -> None:
     """Hide an endpoint and cancel what was still to be delivered to it."""
     row.deleted_at = NOW
+    await tx.flush()
+    await _cancel_deliveries(tx, col(DeliveryRow.endpoint_id) == row.id)
+
+
+async def leave_environment(tx: Tx, environment_id: UUID) -> None:
+    """Disable endpoints that name no other environment, and cancel what is due from this one."""
     await tx.execute(
-        update(DeliveryRow)
-        .where(col(DeliveryRow.endpoint_id) == row.id, col(DeliveryRow.status) == "pending")
-        .values(status="canceled", finished_at=NOW)
+        update(EndpointRow)
+        .where(
+            workspaces.limited_to(col(EndpointRow.environment_ids), [environment_id]),
+            col(EndpointRow.disabled_at).is_(None),
+        )
+        .values(disabled_at=NOW, disabled_reason="environment_deleted")
         .execution_options(synchronize_session=False)
     )
-    await tx.flush()
+    event = select(col(EventRow.id)).where(
+        col(EventRow.id) == col(DeliveryRow.event_id),
+        col(EventRow.environment_id) == environment_id,
+    )
+    await _cancel_deliveries(tx, event.exists())
 
 
 async def insert_secret(
@@ -63,6 +87,32 @@ async def insert_secret(
         )
     )
     await tx.flush()
+
+
+async def newest_secret(tx: Tx, endpoint_id: UUID) -> WebhookSecretRow | None:
+    """The secret an endpoint's owner should verify with."""
+    query = select(WebhookSecretRow).where(
+        col(WebhookSecretRow.endpoint_id) == endpoint_id,
+        or_(col(WebhookSecretRow.expires_at).is_(None), col(WebhookSecretRow.expires_at) > NOW),
+    )
+    return await tx.scalar(query.order_by(col(WebhookSecretRow.id).desc()).limit(1))
+
+
+async def _cancel_deliveries(tx: Tx, which: ColumnElement[bool]) -> None:
+    """Cancel pending deliveries, locked in the order of their ids like everywhere."""
+    pending = (
+        select(col(DeliveryRow.id))
+        .where(which, col(DeliveryRow.status) == "pending")
+        .order_by(col(DeliveryRow.id))
+        .with_for_update()
+        .cte("pending")
+    )
+    await tx.execute(
+        update(DeliveryRow)
+        .where(col(DeliveryRow.id).in_(select(pending.c.id)))
+        .values(status="canceled", finished_at=NOW)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def _live(workspace_id: WorkspaceId) -> Select[EndpointRow]:

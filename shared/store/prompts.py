@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, delete, select
+from sqlalchemy import Select, Text, cast, delete, func, literal, select
+from sqlalchemy.dialects.postgresql import JSON
 from sqlmodel import col
 
 from shared.domain.paging import Page, Slice
+from shared.errors import ConflictError
 from shared.ids import PromptId, VersionId, WorkspaceId, new_id
-from shared.store import paging
-from shared.store.database import Tx
+from shared.store import conflicts, paging
+from shared.store.database import Store, Tx
 from shared.store.tables import (
     PromptAliasRow,
     PromptRow,
@@ -20,6 +22,11 @@ from shared.store.tables import (
     TagChangeRow,
 )
 from shared.store.tables.base import NOW
+
+# Publications are ordered by this moment; a transaction's start may lie before a wait for a lock.
+_THIS_MOMENT: Any = func.clock_timestamp()
+
+_TAGS_OF_VERSION = "SELECT tag FROM prompt_tags WHERE version_id = %(version)s ORDER BY tag"
 
 
 async def find(tx: Tx, workspace_id: WorkspaceId, slug: str) -> PromptRow | None:
@@ -33,26 +40,59 @@ async def find(tx: Tx, workspace_id: WorkspaceId, slug: str) -> PromptRow | None
     return await tx.scalar(_live(workspace_id).where(col(PromptRow.id) == alias.prompt_id))
 
 
+async def is_taken(tx: Tx, workspace_id: WorkspaceId, slug: str) -> bool:
+    """Whether a live prompt has this very slug; aliases do not count."""
+    query = select(col(PromptRow.id)).where(
+        col(PromptRow.workspace_id) == workspace_id,
+        col(PromptRow.slug) == slug,
+        col(PromptRow.deleted_at).is_(None),
+    )
+    return (await tx.scalar(query)) is not None
+
+
+async def taken_slugs(tx: Tx, workspace_id: WorkspaceId, beginning: str) -> set[str]:
+    """Every slug with this beginning that leads to a prompt, aliases included."""
+    current = select(col(PromptRow.slug)).where(
+        col(PromptRow.workspace_id) == workspace_id,
+        func.starts_with(col(PromptRow.slug), beginning),
+        col(PromptRow.deleted_at).is_(None),
+    )
+    former = select(col(PromptAliasRow.slug)).where(
+        col(PromptAliasRow.workspace_id) == workspace_id,
+        func.starts_with(col(PromptAliasRow.slug), beginning),
+    )
+    return set((await tx.scalars(current.union_all(former))).all())
+
+
 async def insert(
     tx: Tx, workspace_id: WorkspaceId, slug: str, name: str, description: str
 ) -> PromptRow:
-    """Add a prompt. An alias of the same slug gives way."""
+    """Add a prompt. An alias of the same slug gives way; a prompt of it is a `ConflictError`."""
     await _drop_alias(tx, workspace_id, slug)
     row = PromptRow(
         id=new_id(), workspace_id=workspace_id, slug=slug, name=name, description=description
     )
     tx.add(row)
-    await tx.flush()
+    with conflicts.told_as(slug_taken(slug)):
+        await tx.flush()
     await tx.refresh(row)
     return row
 
 
 async def rename(tx: Tx, row: PromptRow, slug: str) -> None:
-    """Give a prompt another slug; the old one stays an alias."""
+    """Give a prompt another slug; the old one stays an alias. Raises `ConflictError` if taken."""
     workspace_id = WorkspaceId(row.workspace_id)
     await _drop_alias(tx, workspace_id, slug)
     await tx.merge(PromptAliasRow(workspace_id=row.workspace_id, slug=row.slug, prompt_id=row.id))
     row.slug = slug
+    with conflicts.told_as(slug_taken(slug)):
+        await tx.flush()
+
+
+async def describe(tx: Tx, row: PromptRow, *, name: str | None, description: str | None) -> None:
+    """Change what is said about a prompt; `None` leaves it."""
+    row.name = row.name if name is None else name
+    row.description = row.description if description is None else description
     await tx.flush()
 
 
@@ -71,16 +111,16 @@ async def listed(tx: Tx, workspace_id: WorkspaceId, page: Page) -> Slice[PromptR
 async def insert_version(
     tx: Tx, prompt: PromptRow, body: str, warnings: str, *, publish: bool
 ) -> PromptVersionRow:
-    """Add the next version, published at once or as a draft."""
+    """Add the next version, published at once or as a draft; `body`, `warnings` are JSON texts."""
     prompt.last_number += 1
     row = PromptVersionRow(
         id=new_id(),
         workspace_id=prompt.workspace_id,
         prompt_id=prompt.id,
         number=prompt.last_number,
-        body=body,
-        warnings=warnings,
-        published_at=NOW if publish else None,
+        body=_json(body),
+        warnings=_json(warnings),
+        published_at=_THIS_MOMENT if publish else None,
     )
     tx.add(row)
     await tx.flush()
@@ -104,7 +144,7 @@ async def get_version(tx: Tx, version_id: VersionId) -> PromptVersionRow | None:
 
 async def publish(tx: Tx, row: PromptVersionRow) -> None:
     """Make a draft reachable and immutable."""
-    row.published_at = NOW
+    row.published_at = _THIS_MOMENT
     await tx.flush()
     await tx.refresh(row)
 
@@ -167,6 +207,18 @@ async def tags(tx: Tx, prompt_id: UUID) -> Sequence[tuple[PromptTagRow, int]]:
     return [(row, number) for row, number in rows]
 
 
+async def count_tags(tx: Tx, prompt_id: UUID) -> int:
+    """How many tags a prompt has."""
+    query = select(func.count()).where(col(PromptTagRow.prompt_id) == prompt_id)
+    return (await tx.scalar(query)) or 0
+
+
+async def tags_of_version(store: Store, version_id: VersionId) -> list[str]:
+    """Names of the tags that point at a version."""
+    rows = await store.fetch(_TAGS_OF_VERSION, {"version": version_id})
+    return [row[0] for row in rows]
+
+
 async def tag_history(tx: Tx, prompt_id: UUID, tag: str, page: Page) -> Slice[TagChangeRow]:
     """Every move of a tag."""
     query = select(TagChangeRow).where(
@@ -175,9 +227,19 @@ async def tag_history(tx: Tx, prompt_id: UUID, tag: str, page: Page) -> Slice[Ta
     return await paging.fetch(tx, query, col(TagChangeRow.id), page)
 
 
+def slug_taken(slug: str) -> ConflictError:
+    """The error for a slug that another prompt has."""
+    return ConflictError(f"A prompt with the slug '{slug}' exists.", code="slug_taken")
+
+
 def prompt_id_of(row: PromptRow) -> PromptId:
     """The typed id of a prompt."""
     return PromptId(row.id)
+
+
+def _json(text: str) -> Any:
+    """A JSON text as the column keeps it, byte for byte: the ORM would write it as a string."""
+    return cast(literal(text, Text), JSON)
 
 
 async def _drop_alias(tx: Tx, workspace_id: WorkspaceId, slug: str) -> None:

@@ -33,10 +33,10 @@ async def prompt_run(store: Store, workspace_id: WorkspaceId, run_id: RunId) -> 
     return rows[0][0] if rows else None
 
 
-async def version_body(store: Store, version_id: VersionId) -> str | None:
+async def version_body(store: Store, version_id: VersionId) -> str:
     """The stored body of a version; versions a run points at are never deleted."""
     rows = await store.fetch(_VERSION, {"version": version_id})
-    return rows[0][0] if rows else None
+    return str(rows[0][0])
 
 
 async def history(store: Store, run_id: RunId) -> str:

@@ -15,29 +15,32 @@ _next = msgspec.json.Decoder(tuple[RunId, Lane])
 
 
 class Due(msgspec.Struct, frozen=True):
-    """A run that waits; `due_ms` may lie in the future."""
+    """A run that waits; `due_ms` may lie in the future. `at_us` is its place in the walk."""
 
     run_id: RunId
     lane: Lane
     due_ms: int
+    at_us: int
 
 
 # The horizon makes room for runs that are about to fall due; a ring for them is a delayed one.
 _DUE = """
-SELECT r.id, r.priority, ceil(extract(epoch FROM r.available_at) * 1000)::bigint
+SELECT r.id, r.priority, ceil(extract(epoch FROM r.available_at) * 1000)::bigint,
+  (extract(epoch FROM r.available_at) * 1000000)::bigint
 FROM runs r WHERE r.status IN ('queued', 'scheduled') AND r.priority = %(lane)s
   AND r.available_at <= now() + interval '10 seconds'
-  AND (r.available_at, r.id) > (to_timestamp(%(after_ms)s / 1000.0), %(after_id)s)
+  AND (r.available_at, r.id) >
+    (timestamptz 'epoch' + %(after_us)s * interval '1 microsecond', %(after_id)s)
 ORDER BY r.available_at, r.id LIMIT %(limit)s
 """
 
 
-async def due(store: Store, lane: Lane, after: tuple[float, UUID], limit: int) -> Sequence[Due]:
-    """Runs of a lane that are due, in order, behind a keyset position (ms, id)."""
+async def due(store: Store, lane: Lane, after: tuple[int, UUID], limit: int) -> Sequence[Due]:
+    """Runs of a lane that are due, in order, behind a keyset position (µs, id)."""
     rows = await store.fetch(
-        _DUE, {"lane": lane.value, "after_ms": after[0], "after_id": after[1], "limit": limit}
+        _DUE, {"lane": lane.value, "after_us": after[0], "after_id": after[1], "limit": limit}
     )
-    return [Due(run_id, Lane(priority), due_ms) for run_id, priority, due_ms in rows]
+    return [Due(run_id, Lane(name), due_ms, at_us) for run_id, name, due_ms, at_us in rows]
 
 
 _EXPIRE = f"""

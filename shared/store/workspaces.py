@@ -1,21 +1,21 @@
 """Workspaces, their API keys and their environments."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, select, update
 from sqlmodel import col
 
 from shared.domain.paging import Page, Slice
+from shared.errors import ConflictError
 from shared.ids import EnvironmentId, KeyId, WorkspaceId
-from shared.store import paging
+from shared.store import conflicts, paging
 from shared.store.database import Store, Tx
 from shared.store.tables import (
     ApiKeyRow,
-    EndpointRow,
     EnvironmentRow,
     EnvironmentVariableRow,
     RunRow,
@@ -53,6 +53,13 @@ async def change_catalog(tx: Tx, workspace_id: WorkspaceId) -> None:
         .values(catalog_version=col(WorkspaceRow.catalog_version) + 1)
         .execution_options(synchronize_session=False)
     )
+
+
+async def hold(tx: Tx, workspace_id: WorkspaceId) -> bool:
+    """Hold off other changes like `change_catalog`, announcing nothing. `False`: no workspace."""
+    query = select(col(WorkspaceRow.id)).where(col(WorkspaceRow.id) == workspace_id)
+    # Not FOR UPDATE: that would also hold off every row that points at the workspace.
+    return (await tx.scalar(query.with_for_update(key_share=True))) is not None
 
 
 class KnownKey(msgspec.Struct, frozen=True):
@@ -101,48 +108,65 @@ async def insert_key(tx: Tx, row: Mapping[str, Any]) -> ApiKeyRow:
     """Add a key; `row` holds the columns."""
     key = ApiKeyRow(**row)
     tx.add(key)
-    await tx.flush()
+    with conflicts.told_as(ConflictError("By a rare chance this key exists. Please try again.")):
+        await tx.flush()
     await tx.refresh(key)
     return key
 
 
-async def keys(tx: Tx, workspace_id: WorkspaceId, page: Page) -> Slice[ApiKeyRow]:
-    """Live keys of a workspace."""
+async def keys(
+    tx: Tx, workspace_id: WorkspaceId, page: Page, *, within: Collection[UUID] = ()
+) -> Slice[ApiKeyRow]:
+    """Live keys of a workspace; `within` leaves only those limited to these environments."""
     query = select(ApiKeyRow).where(
         col(ApiKeyRow.workspace_id) == workspace_id, col(ApiKeyRow.revoked_at).is_(None)
     )
+    if within:
+        query = query.where(limited_to(col(ApiKeyRow.environment_ids), within))
     return await paging.fetch(tx, query, col(ApiKeyRow.id), page)
 
 
-async def revoke_key(tx: Tx, workspace_id: WorkspaceId, key_id: KeyId) -> bool:
-    """End a key; `False` where there is no live one."""
-    result = await tx.execute(
-        update(ApiKeyRow)
+async def find_live_key(tx: Tx, workspace_id: WorkspaceId, key_id: KeyId) -> ApiKeyRow | None:
+    """A key that is not revoked."""
+    return await tx.scalar(
+        select(ApiKeyRow)
         .where(
             col(ApiKeyRow.workspace_id) == workspace_id,
             col(ApiKeyRow.id) == key_id,
             col(ApiKeyRow.revoked_at).is_(None),
         )
-        .values(revoked_at=NOW)
-        .returning(col(ApiKeyRow.id))
-        .execution_options(synchronize_session=False)
+        .with_for_update()
     )
-    return result.first() is not None
+
+
+async def revoke_key(tx: Tx, row: ApiKeyRow) -> None:
+    """End a key."""
+    row.revoked_at = NOW
+    await tx.flush()
 
 
 async def insert_environment(
     tx: Tx, workspace_id: WorkspaceId, environment_id: EnvironmentId, name: str, *, is_default: bool
 ) -> EnvironmentRow:
-    """Add an environment; a new default takes over from the old one."""
+    """Add an environment; a new default takes over. Raises `ConflictError` for a taken name."""
     if is_default:
         await _clear_default(tx, workspace_id)
     row = EnvironmentRow(
         id=environment_id, workspace_id=workspace_id, name=name, is_default=is_default
     )
     tx.add(row)
-    await tx.flush()
+    with conflicts.told_as(_name_taken(name)):
+        await tx.flush()
     await tx.refresh(row)
     return row
+
+
+async def has_environments(tx: Tx, workspace_id: WorkspaceId) -> bool:
+    """Whether a workspace has a live environment."""
+    query = select(col(EnvironmentRow.id)).where(
+        col(EnvironmentRow.workspace_id) == workspace_id, col(EnvironmentRow.deleted_at).is_(None)
+    )
+    return (await tx.scalar(query.limit(1))) is not None
 
 
 async def find_environment(tx: Tx, workspace_id: WorkspaceId, name: str) -> EnvironmentRow | None:
@@ -156,35 +180,57 @@ async def find_environment(tx: Tx, workspace_id: WorkspaceId, name: str) -> Envi
     )
 
 
-async def environment_names(tx: Tx, workspace_id: WorkspaceId) -> dict[UUID, str]:
-    """Names of the live environments by id."""
+async def environment_ids(
+    tx: Tx, workspace_id: WorkspaceId, names: Iterable[str]
+) -> dict[str, UUID]:
+    """Ids of live environments by lower-case name; unknown names are left out."""
+    lower = func.lower(col(EnvironmentRow.name))
     rows = await tx.execute(
-        select(col(EnvironmentRow.id), col(EnvironmentRow.name)).where(
+        select(lower, col(EnvironmentRow.id)).where(
             col(EnvironmentRow.workspace_id) == workspace_id,
+            lower.in_({name.lower() for name in names}),
             col(EnvironmentRow.deleted_at).is_(None),
         )
     )
-    return {row.id: row.name for row in rows}
+    return dict(rows.tuples())
 
 
-async def environments(tx: Tx, workspace_id: WorkspaceId, page: Page) -> Slice[EnvironmentRow]:
-    """Live environments of a workspace."""
+async def environment_names(
+    tx: Tx, workspace_id: WorkspaceId, environment_ids: Iterable[UUID]
+) -> dict[UUID, str]:
+    """Names of environments by id, those of deleted ones too."""
+    rows = await tx.execute(
+        select(col(EnvironmentRow.id), col(EnvironmentRow.name)).where(
+            col(EnvironmentRow.workspace_id) == workspace_id,
+            col(EnvironmentRow.id).in_(set(environment_ids)),
+        )
+    )
+    return dict(rows.tuples())
+
+
+async def environments(
+    tx: Tx, workspace_id: WorkspaceId, page: Page, *, within: Collection[UUID] = ()
+) -> Slice[EnvironmentRow]:
+    """Live environments of a workspace; `within` leaves only these."""
     query = select(EnvironmentRow).where(
         col(EnvironmentRow.workspace_id) == workspace_id, col(EnvironmentRow.deleted_at).is_(None)
     )
+    if within:
+        query = query.where(col(EnvironmentRow.id).in_(within))
     return await paging.fetch(tx, query, col(EnvironmentRow.id), page)
 
 
 async def update_environment(
     tx: Tx, row: EnvironmentRow, *, name: str | None, is_default: bool | None
 ) -> None:
-    """Rename an environment, or make it the default."""
+    """Rename an environment, or make it the default. Raises `ConflictError` for a taken name."""
     if is_default:
         await _clear_default(tx, WorkspaceId(row.workspace_id))
         row.is_default = True
     if name is not None:
         row.name = name
-    await tx.flush()
+    with conflicts.told_as(_name_taken(row.name)):
+        await tx.flush()
 
 
 async def live_runs_in(tx: Tx, environment_id: UUID) -> bool:
@@ -205,20 +251,25 @@ async def delete_environment(tx: Tx, row: EnvironmentRow) -> None:
     await tx.flush()
 
 
-async def put_variable(tx: Tx, row: EnvironmentRow, key: str, sealed: bytes, last4: str) -> None:
+async def put_variable(
+    tx: Tx, environment: EnvironmentRow, key: str, sealed: bytes, last4: str
+) -> EnvironmentVariableRow:
     """Set a sealed variable."""
-    await tx.merge(
-        EnvironmentVariableRow(
-            environment_id=row.id,
-            workspace_id=row.workspace_id,
+    row = await tx.get(EnvironmentVariableRow, (environment.id, key))
+    if row is None:
+        row = EnvironmentVariableRow(
+            environment_id=environment.id,
+            workspace_id=environment.workspace_id,
             key=key,
             sealed=sealed,
             last4=last4,
-            updated_at=NOW,
         )
-    )
-    row.variables_version += 1
+        tx.add(row)
+    row.sealed, row.last4, row.updated_at = sealed, last4, NOW
+    environment.variables_version += 1
     await tx.flush()
+    await tx.refresh(row)
+    return row
 
 
 async def delete_variable(tx: Tx, row: EnvironmentRow, key: str) -> bool:
@@ -240,16 +291,13 @@ async def variables(tx: Tx, environment_id: UUID) -> Sequence[EnvironmentVariabl
     return (await tx.scalars(query.order_by(col(EnvironmentVariableRow.key)))).all()
 
 
-async def endpoints_in(tx: Tx, workspace_id: WorkspaceId) -> int:
-    """How many live webhook endpoints a workspace has."""
-    query = select(func.count()).select_from(EndpointRow)
-    return (
-        await tx.scalar(
-            query.where(
-                col(EndpointRow.workspace_id) == workspace_id, col(EndpointRow.deleted_at).is_(None)
-            )
-        )
-    ) or 0
+def limited_to(column: Any, environment_ids: Collection[UUID]) -> ColumnElement[bool]:
+    """Whether an array of environments names some, and none but these; empty would mean all."""
+    return and_(func.cardinality(column) > 0, column.contained_by(list(environment_ids)))
+
+
+def _name_taken(name: str) -> ConflictError:
+    return ConflictError(f"An environment named '{name}' exists.", code="name_taken")
 
 
 async def _clear_default(tx: Tx, workspace_id: WorkspaceId) -> None:

@@ -1,0 +1,63 @@
+"""A request that takes too long is answered; its work is abandoned, not waited for.
+
+Cancelling a database call on a dead link can itself take many seconds, so the work is left to end
+by itself, and whatever it answers then goes nowhere.
+"""
+
+import asyncio
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types.asgi_types import Message
+
+from api import errors
+from shared.errors import UnavailableError
+
+ENDS_AT = "ends_at"
+"""In `scope["state"]`: the monotonic second by which the request has to be answered."""
+
+
+class Deadline:
+    """ASGI middleware inside the guard: answers 503 when `seconds` have passed unanswered."""
+
+    def __init__(self, app: ASGIApp, seconds: float) -> None:
+        self._app = app
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        loop = asyncio.get_running_loop()
+        scope["state"][ENDS_AT] = loop.time() + self._seconds
+        answer = _Once(send, scope["state"]["request_id"])
+        # A submission answers by itself just before: only it knows whether something was stored.
+        timer = loop.call_later(self._seconds + 0.1, answer.give_up)
+        try:
+            await self._app(scope, receive, answer)
+        finally:
+            timer.cancel()
+
+
+class _Once:
+    """Lets one answer out: the application's or ours, whichever comes first."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._request_id = request_id
+        self._started = False
+        self._gave_up: asyncio.Task[None] | None = None
+
+    async def __call__(self, message: Message) -> None:
+        if self._gave_up is not None:
+            return
+        self._started = True
+        await self._send(message)
+
+    def give_up(self) -> None:
+        if not self._started:
+            self._started = True
+            error = UnavailableError("This took too long; nothing was stored.")
+            self._gave_up = asyncio.ensure_future(
+                errors.send_problem(self._send, error, self._request_id)
+            )

@@ -1,0 +1,122 @@
+"""What use cases are handed: settings, time, chance, the store, the lanes, and the batchers."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Generic, TypeVar
+from uuid import UUID
+
+from shared.batching import Batcher
+from shared.clock import Clock
+from shared.domain import versions
+from shared.domain.versions import CompiledVersion
+from shared.ids import VersionId
+from shared.queue.port import Dispatcher, Ring
+from shared.settings import Settings
+from shared.store import reading, submitting
+from shared.store.database import Store, lost
+from shared.store.submitting import NewRun, Stale, Stored, Taken
+from shared.store.workspaces import KnownKey
+from shared.vault import Vault
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class Recent(Generic[Key, Value]):
+    """A bounded cache that forgets what was used longest ago."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._entries: OrderedDict[Key, Value] = OrderedDict()
+
+    def get(self, key: Key) -> Value | None:
+        value = self._entries.get(key)
+        if value is not None:
+            self._entries.move_to_end(key)
+        return value
+
+    def put(self, key: Key, value: Value) -> None:
+        self._entries[key] = value
+        self._entries.move_to_end(key)
+        if len(self._entries) > self._size:
+            self._entries.popitem(last=False)
+
+    def discard(self, key: Key) -> None:
+        self._entries.pop(key, None)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedKey:
+    """A key that was good at `checked_at` (monotonic seconds)."""
+
+    known: KnownKey
+    checked_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a slug, a version's name and an environment's name led to, at `catalog_version`."""
+
+    catalog_version: int
+    prompt_id: UUID
+    version_id: VersionId
+    tag: str | None
+    environment_id: UUID
+    compiled: CompiledVersion
+
+
+@dataclass(frozen=True)
+class Deps:
+    """One state object for all use cases of a process."""
+
+    settings: Settings
+    clock: Clock
+    random: Random
+    store: Store
+    lanes: Dispatcher
+    vault: Vault
+    submissions: Batcher[NewRun, Stored | Stale | Taken]
+    rings: Batcher[Ring, None]
+    versions: Recent[VersionId, CompiledVersion] = field(default_factory=lambda: Recent(2_000))
+    targets: Recent[UUID, dict[tuple[str, str, str | None], Target]] = field(
+        default_factory=lambda: Recent(2_000)
+    )
+    keys: Recent[str, CheckedKey] = field(default_factory=lambda: Recent(10_000))
+    used_keys: set[UUID] = field(default_factory=set)
+
+    async def compiled(self, version_id: VersionId, body: str | None = None) -> CompiledVersion:
+        """A version split for rendering; read from the store unless known or given."""
+        found = self.versions.get(version_id)
+        if found is None:
+            body = body or await reading.version_body(self.store, version_id)
+            found = versions.compile_version(versions.from_json(body))
+            self.versions.put(version_id, found)
+        return found
+
+
+def build(
+    settings: Settings, clock: Clock, random: Random, store: Store, lanes: Dispatcher
+) -> Deps:
+    """Put a process's state together. Raises `VaultError` for an unreadable master key."""
+
+    async def insert(new: Sequence[NewRun]) -> list[Stored | Stale | Taken]:
+        return await submitting.insert(store, new)
+
+    async def ring(rings: Sequence[Ring]) -> list[None]:
+        await lanes.ring_many(rings)
+        return [None] * len(rings)
+
+    return Deps(
+        settings=settings,
+        clock=clock,
+        random=random,
+        store=store,
+        lanes=lanes,
+        vault=Vault.parse(settings.master_key.get_secret_value()),
+        submissions=Batcher(
+            insert, size_of=lambda new: len(new.inputs) + 1024, connection_lost=lost
+        ),
+        rings=Batcher(ring, connection_lost=lambda _: True),
+    )

@@ -1,0 +1,80 @@
+"""API keys: who is calling, and what may they do."""
+
+import hmac
+from uuid import UUID
+
+import msgspec
+
+from shared.deps import CheckedKey, Deps
+from shared.domain import api_keys
+from shared.errors import ForbiddenError, UnauthorizedError
+from shared.ids import KeyId, WorkspaceId
+from shared.store import workspaces
+
+SCOPES = (
+    "runs:write",
+    "runs:read",
+    "prompts:write",
+    "prompts:read",
+    "environments:write",
+    "environments:read",
+    "webhooks:write",
+    "webhooks:read",
+    "keys:write",
+    "keys:read",
+    "admin",
+)
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """The caller. Empty `environment_ids` mean every environment of the workspace."""
+
+    workspace_id: WorkspaceId
+    key_id: KeyId
+    scopes: frozenset[str]
+    environment_ids: frozenset[UUID]
+
+    def demand(self, scope: str) -> None:
+        """Raise `ForbiddenError` unless the key has the scope; writing includes reading."""
+        noun, _, _ = scope.partition(":")
+        if not self.scopes & {scope, f"{noun}:write", "admin"}:
+            raise ForbiddenError(f"This needs the scope {scope}.", code="missing_scope")
+
+
+async def authenticate(deps: Deps, token: str) -> Principal:
+    """Tell who holds a key; raises one and the same `UnauthorizedError` for all that is wrong.
+
+    A good answer is trusted for a few seconds, so a revocation takes effect within that time.
+    """
+    parsed = api_keys.parse(token)
+    if parsed is None:
+        raise UnauthorizedError
+    now = deps.clock.monotonic()
+    checked = deps.keys.get(parsed.lookup_id)
+    if checked is None or now - checked.checked_at > deps.settings.key_cache_s:
+        known = await workspaces.find_key(deps.store, parsed.lookup_id)
+        if known is None:
+            deps.keys.discard(parsed.lookup_id)
+            raise UnauthorizedError
+        checked = CheckedKey(known, now)
+        deps.keys.put(parsed.lookup_id, checked)
+    known = checked.known
+    if not hmac.compare_digest(known.digest, parsed.digest) or (
+        known.expires_at is not None and known.expires_at <= deps.clock.now()
+    ):
+        raise UnauthorizedError
+    deps.used_keys.add(known.key_id)
+    return Principal(
+        workspace_id=known.workspace_id,
+        key_id=known.key_id,
+        scopes=known.scopes,
+        environment_ids=known.environment_ids,
+    )
+
+
+async def note_uses(deps: Deps) -> None:
+    """Write down which keys were used since the last call."""
+    used = [KeyId(key_id) for key_id in deps.used_keys]
+    deps.used_keys.clear()
+    if used:
+        await workspaces.touch_keys(deps.store, used)

@@ -1,0 +1,383 @@
+"""Prompts: their slugs, their numbered versions, and the tags that point at versions."""
+
+from typing import Any
+
+import msgspec
+
+from shared.clock import rfc3339
+from shared.deps import Deps
+from shared.domain import flaws, versions
+from shared.domain import prompts as rules
+from shared.domain.completions import ModelParams
+from shared.domain.paging import Page, Slice
+from shared.domain.states import Memory
+from shared.domain.versions import MessageBody, ResponseFormat
+from shared.errors import ConflictError, Flaw, NotFoundError
+from shared.ids import VersionId, WorkspaceId, parse
+from shared.services import pages
+from shared.services.keys import Principal
+from shared.store import prompts, submitting, workspaces
+from shared.store.database import Tx
+from shared.store.tables import PromptRow, PromptTagRow, PromptVersionRow, TagChangeRow
+
+MAX_TAGS = 1_000
+_SLUG_STEM = 116  # room for a number behind it
+
+
+class NewPrompt(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """The body of a creation; without a slug one is made from the name."""
+
+    name: str
+    slug: str | None = None
+    description: str | None = None
+
+
+class PromptChange(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """The body of a change; what is absent stays."""
+
+    slug: str | None = None
+    name: str | None = None
+    description: str | None = None
+
+
+class NewTag(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """Where a tag shall point: a version's number or id."""
+
+    version: int | str
+    comment: str | None = None
+
+
+class PromptView(msgspec.Struct, frozen=True, rename="camel"):
+    """A prompt as its owner sees it."""
+
+    id: str
+    slug: str
+    name: str
+    description: str
+    created_at: str
+
+
+class VersionView(msgspec.Struct, frozen=True, rename="camel"):
+    """A version without its body. `warnings` name what looks like a token and is literal text."""
+
+    id: str
+    number: int
+    published: bool
+    warnings: list[str]
+    created_at: str
+    published_at: str | None
+
+
+class TagView(msgspec.Struct, frozen=True, rename="camel"):
+    """A tag and the number and id of the version it points at."""
+
+    tag: str
+    version: int
+    version_id: str
+    updated_at: str
+
+
+class TagChangeView(msgspec.Struct, frozen=True, rename="camel"):
+    """One move of a tag. `from` is null for its first, `to` for its removal."""
+
+    id: str
+    tag: str
+    from_: int | None = msgspec.field(name="from")
+    to: int | None
+    comment: str
+    key_id: str | None
+    changed_at: str
+
+
+class RevisionView(msgspec.Struct, frozen=True, rename="camel"):
+    """The PromptRevision of the prompts door (API.md §2), and what we add to it."""
+
+    id: str
+    prompt_id: str
+    memory: Memory
+    provider: str
+    model: str
+    model_params: ModelParams
+    response_format: ResponseFormat
+    system_instruction: str | None
+    messages: list[MessageBody]
+    tools: list[Any]
+    number: int
+    slug: str
+    tags: list[str]
+    inputs: list[str]
+
+
+async def create(deps: Deps, principal: Principal, body: NewPrompt) -> PromptView:
+    """Add a prompt. Raises `ConflictError` for a slug in use, `UnacceptableError` for bad names."""
+    flaws.refuse(
+        *rules.slug_flaws(body.slug),
+        *flaws.of_name(body.name),
+        *flaws.of_text(body.description),
+    )
+    workspace_id = principal.workspace_id
+    async with deps.store.transaction() as tx:
+        await workspaces.change_catalog(tx, workspace_id)
+        slug = body.slug
+        if slug is None:
+            wanted = rules.slug_of(body.name)
+            taken = await prompts.taken_slugs(tx, workspace_id, wanted[:_SLUG_STEM])
+            slug = rules.free_slug(wanted, taken)
+        elif await prompts.is_taken(tx, workspace_id, slug):
+            raise prompts.slug_taken(slug)
+        row = await prompts.insert(tx, workspace_id, slug, body.name, body.description or "")
+    return _view(row)
+
+
+async def listed(deps: Deps, principal: Principal, page: Page) -> Slice[PromptView]:
+    """List the prompts of the workspace."""
+    async with deps.store.transaction() as tx:
+        found = await prompts.listed(tx, principal.workspace_id, page)
+    return pages.shown(found, _view)
+
+
+async def get(deps: Deps, principal: Principal, slug: str) -> PromptView:
+    """Read a prompt by its slug or one it once had."""
+    async with deps.store.transaction() as tx:
+        return _view(await _prompt(tx, principal.workspace_id, slug))
+
+
+async def change(deps: Deps, principal: Principal, slug: str, body: PromptChange) -> PromptView:
+    """Rename or describe a prompt; its old slug goes on working."""
+    flaws.refuse(
+        *rules.slug_flaws(body.slug),
+        *flaws.of_name(body.name),
+        *flaws.of_text(body.description),
+    )
+    workspace_id = principal.workspace_id
+    async with deps.store.transaction() as tx:
+        await workspaces.change_catalog(tx, workspace_id)
+        row = await _prompt(tx, workspace_id, slug)
+        if body.slug is not None and body.slug != row.slug:
+            if await prompts.is_taken(tx, workspace_id, body.slug):
+                raise prompts.slug_taken(body.slug)
+            await prompts.rename(tx, row, body.slug)
+        await prompts.describe(tx, row, name=body.name, description=body.description)
+        return _view(row)
+
+
+async def delete(deps: Deps, principal: Principal, slug: str) -> None:
+    """Hide a prompt; what it has running goes on."""
+    async with deps.store.transaction() as tx:
+        await workspaces.change_catalog(tx, principal.workspace_id)
+        await prompts.remove(tx, await _prompt(tx, principal.workspace_id, slug))
+
+
+async def add_version(
+    deps: Deps, principal: Principal, slug: str, body: dict[str, Any]
+) -> VersionView:
+    """Add a version: its body (`shared.domain.versions`) and beside it `"publish": false`."""
+    publish = body.get("publish")
+    if not isinstance(publish, bool | None):
+        flaws.refuse(Flaw("/publish", "Expected `bool`."))
+    version = versions.parse({name: value for name, value in body.items() if name != "publish"})
+    stored = versions.to_json(version).decode()
+    warnings = msgspec.json.encode(versions.warnings(version)).decode()
+    async with deps.store.transaction() as tx:
+        await workspaces.change_catalog(tx, principal.workspace_id)
+        prompt = await _prompt(tx, principal.workspace_id, slug)
+        row = await prompts.insert_version(
+            tx, prompt, stored, warnings, publish=publish is not False
+        )
+    return _version_view(row)
+
+
+async def list_versions(
+    deps: Deps, principal: Principal, slug: str, page: Page
+) -> Slice[VersionView]:
+    """List the versions of a prompt, drafts included."""
+    async with deps.store.transaction() as tx:
+        prompt = await _prompt(tx, principal.workspace_id, slug)
+        found = await prompts.versions(tx, prompt.id, page)
+    return pages.shown(found, _version_view)
+
+
+async def publish(deps: Deps, principal: Principal, slug: str, number: str) -> VersionView:
+    """Make a draft reachable, and immutable from now on; a published one stays as it is."""
+    async with deps.store.transaction() as tx:
+        await workspaces.change_catalog(tx, principal.workspace_id)
+        prompt = await _prompt(tx, principal.workspace_id, slug)
+        row = await _version(tx, prompt, rules.number_of(number))
+        if row.published_at is None:
+            await prompts.publish(tx, row)
+        return _version_view(row)
+
+
+async def revision(deps: Deps, principal: Principal, slug: str, version: str) -> RevisionView:
+    """Read a published version by number, tag, id or `__latest__`."""
+    selector = rules.selector(version)
+    if selector is None or not rules.is_slug(slug):
+        raise NotFoundError
+    found = await submitting.resolve(deps.store, principal.workspace_id, slug, selector, None)
+    if found.version_id is None or found.body is None:
+        raise NotFoundError
+    return msgspec.convert(
+        {
+            **versions.revision_view(versions.from_json(found.body)),
+            "id": str(found.version_id),
+            "promptId": str(found.prompt_id),
+            "number": found.number,
+            "slug": found.slug,
+            "tags": await prompts.tags_of_version(deps.store, found.version_id),
+        },
+        RevisionView,
+    )
+
+
+async def list_tags(deps: Deps, principal: Principal, slug: str) -> list[TagView]:
+    """List the tags of a prompt by name."""
+    async with deps.store.transaction() as tx:
+        prompt = await _prompt(tx, principal.workspace_id, slug)
+        found = await prompts.tags(tx, prompt.id)
+    return [_tag_view(row, number) for row, number in found]
+
+
+async def set_tag(
+    deps: Deps, principal: Principal, slug: str, tag: str, body: NewTag
+) -> TagView:
+    """Point a tag at a published version and write down the move.
+
+    Raises `NotFoundError` for a version this prompt has not, `ConflictError` for a draft.
+    """
+    flaws.refuse(
+        *rules.tag_flaws(tag),
+        *rules.version_flaws(body.version),
+        *flaws.of_text(body.comment, "/comment"),
+    )
+    async with deps.store.transaction() as tx:
+        await workspaces.change_catalog(tx, principal.workspace_id)
+        prompt = await _prompt(tx, principal.workspace_id, slug)
+        version = await _version(tx, prompt, body.version)
+        if version.published_at is None:
+            raise ConflictError(
+                "This version is a draft: publish it before a tag points at it.",
+                code="version_not_published",
+            )
+        before = await _tagged_number(tx, prompt, tag)
+        if before is None and await prompts.count_tags(tx, prompt.id) >= MAX_TAGS:
+            raise ConflictError(f"A prompt may have {MAX_TAGS:,} tags.", code="too_many_tags")
+        if before != version.number:
+            await _record(tx, principal, prompt, tag, (before, version.number, body.comment))
+        return _tag_view(await prompts.set_tag(tx, prompt, tag, version), version.number)
+
+
+async def remove_tag(deps: Deps, principal: Principal, slug: str, tag: str) -> None:
+    """Take a tag away and write that down."""
+    async with deps.store.transaction() as tx:
+        await workspaces.change_catalog(tx, principal.workspace_id)
+        prompt = await _prompt(tx, principal.workspace_id, slug)
+        row = await prompts.find_tag(tx, prompt.id, tag) if rules.is_tag(tag) else None
+        if row is None:
+            raise NotFoundError
+        before = await _tagged_number(tx, prompt, tag)
+        await _record(tx, principal, prompt, tag, (before, None, None))
+        await prompts.remove_tag(tx, row)
+
+
+async def tag_history(
+    deps: Deps, principal: Principal, slug: str, tag: str, page: Page
+) -> Slice[TagChangeView]:
+    """List the moves of a tag, those of a removed one too."""
+    async with deps.store.transaction() as tx:
+        prompt = await _prompt(tx, principal.workspace_id, slug)
+        if not rules.is_tag(tag):
+            raise NotFoundError
+        found = await prompts.tag_history(tx, prompt.id, tag, page)
+    if not found.rows and page.after is None and page.before is None:
+        raise NotFoundError
+    return pages.shown(found, _change_view)
+
+
+async def _prompt(tx: Tx, workspace_id: WorkspaceId, slug: str) -> PromptRow:
+    row = await prompts.find(tx, workspace_id, slug) if rules.is_slug(slug) else None
+    if row is None:
+        raise NotFoundError
+    return row
+
+
+async def _version(tx: Tx, prompt: PromptRow, named: int | str | None) -> PromptVersionRow:
+    """Find a version of this prompt, draft or published, by number or id."""
+    row: PromptVersionRow | None = None
+    if isinstance(named, int):
+        if 0 < named <= rules.MAX_NUMBER:
+            row = await prompts.find_version(tx, prompt.id, named)
+    elif named is not None and (version_id := parse(named)) is not None:
+        row = await prompts.get_version(tx, VersionId(version_id))
+    if row is None or row.prompt_id != prompt.id:
+        raise NotFoundError
+    return row
+
+
+async def _tagged_number(tx: Tx, prompt: PromptRow, tag: str) -> int | None:
+    row = await prompts.find_tag(tx, prompt.id, tag)
+    version = row and await prompts.get_version(tx, VersionId(row.version_id))
+    return version.number if version else None
+
+
+async def _record(
+    tx: Tx,
+    principal: Principal,
+    prompt: PromptRow,
+    tag: str,
+    move: tuple[int | None, int | None, str | None],
+) -> None:
+    from_number, to_number, comment = move
+    await prompts.record_tag_change(
+        tx,
+        {
+            "workspace_id": prompt.workspace_id,
+            "prompt_id": prompt.id,
+            "tag": tag,
+            "from_number": from_number,
+            "to_number": to_number,
+            "comment": comment or "",
+            "key_id": principal.key_id,
+        },
+    )
+
+
+def _view(row: PromptRow) -> PromptView:
+    return PromptView(
+        id=str(row.id),
+        slug=row.slug,
+        name=row.name,
+        description=row.description,
+        created_at=rfc3339(row.created_at),
+    )
+
+
+def _version_view(row: PromptVersionRow) -> VersionView:
+    return VersionView(
+        id=str(row.id),
+        number=row.number,
+        published=row.published_at is not None,
+        warnings=list(row.warnings),
+        created_at=rfc3339(row.created_at),
+        published_at=row.published_at and rfc3339(row.published_at),
+    )
+
+
+def _tag_view(row: PromptTagRow, number: int) -> TagView:
+    return TagView(
+        tag=row.tag,
+        version=number,
+        version_id=str(row.version_id),
+        updated_at=rfc3339(row.updated_at),
+    )
+
+
+def _change_view(row: TagChangeRow) -> TagChangeView:
+    return TagChangeView(
+        id=str(row.id),
+        tag=row.tag,
+        from_=row.from_number,
+        to=row.to_number,
+        comment=row.comment,
+        key_id=row.key_id and str(row.key_id),
+        changed_at=rfc3339(row.changed_at),
+    )

@@ -1,0 +1,30 @@
+"""Telling workers about runs: after the commit, within a budget, and never as a failure."""
+
+import asyncio
+from collections.abc import Iterable
+
+from redis import RedisError
+
+from shared import log
+from shared.deps import Deps
+from shared.domain.states import Lane
+from shared.ids import RunId
+from shared.queue.port import Ring
+
+_log = log.get(__name__)
+
+
+async def ring(deps: Deps, ring: Ring) -> None:
+    """Ring one run; where Redis does not answer in time, the sweeper finds the run later."""
+    try:
+        async with asyncio.timeout(deps.settings.ring_budget_s):
+            await deps.rings.submit(ring)
+    except (RedisError, OSError, TimeoutError) as error:
+        _log.warning("ring_failed", run_id=str(ring.run_id), error=type(error).__name__)
+
+
+async def ring_turns(deps: Deps, turns: Iterable[tuple[RunId, Lane] | None]) -> None:
+    """Ring the runs whose turn in their thread has come."""
+    for turn in turns:
+        if turn is not None:
+            await ring(deps, Ring(turn[0], turn[1]))

@@ -1,0 +1,56 @@
+"""Runs after their submission: read them, stop them."""
+
+import asyncio
+
+from redis import RedisError
+
+from shared import log
+from shared.deps import Deps
+from shared.domain.states import RunStatus
+from shared.errors import NotFoundError
+from shared.ids import RunId, WorkspaceId
+from shared.services import rings
+from shared.store import ending, reading
+
+_log = log.get(__name__)
+
+
+async def read(deps: Deps, workspace_id: WorkspaceId, run_id: RunId) -> str:
+    """The whole run as JSON text. Raises `NotFoundError`, also for a run of another workspace."""
+    found = await reading.run(deps.store, workspace_id, run_id)
+    if found is None:
+        raise NotFoundError
+    return found
+
+
+async def read_prompt_run(deps: Deps, workspace_id: WorkspaceId, run_id: RunId) -> str:
+    """The run as the prompts door shows it, as JSON text. Raises `NotFoundError`."""
+    found = await reading.prompt_run(deps.store, workspace_id, run_id)
+    if found is None:
+        raise NotFoundError
+    return found
+
+
+async def cancel(deps: Deps, workspace_id: WorkspaceId, run_id: RunId) -> tuple[str, bool]:
+    """Ask a run to stop: at once where it waits, by news to its worker where it runs.
+
+    Answers the run as JSON text and whether it is still stopping. A terminal run stays as it is.
+    Raises `NotFoundError`.
+    """
+    answer = await ending.cancel(deps.store, workspace_id, run_id)
+    if answer is not None:
+        status, following = answer
+        await rings.ring_turns(deps, [following])
+        if status == RunStatus.RUNNING:
+            await _tell_worker(deps, run_id)
+    stopping = answer is not None and answer[0] == RunStatus.RUNNING
+    return await read(deps, workspace_id, run_id), stopping
+
+
+async def _tell_worker(deps: Deps, run_id: RunId) -> None:
+    """The worker also learns of it with its next lease renewal, should this not reach it."""
+    try:
+        async with asyncio.timeout(deps.settings.ring_budget_s):
+            await deps.lanes.cancel(run_id)
+    except (RedisError, OSError, TimeoutError) as error:
+        _log.warning("cancel_untold", run_id=str(run_id), error=type(error).__name__)

@@ -1,0 +1,291 @@
+"""Accepting runs: resolve the prompt, store the run, then tell the workers."""
+
+import asyncio
+import hashlib
+from base64 import b64encode
+from collections.abc import Coroutine, Mapping
+from uuid import UUID
+
+import msgspec
+import psycopg
+
+from shared import crashpoints
+from shared.clock import rfc3339
+from shared.deps import Deps, Target
+from shared.domain import models, submissions, versions
+from shared.domain.states import Lane, Memory
+from shared.domain.submissions import Submission
+from shared.domain.versions import CompiledVersion
+from shared.errors import (
+    ConflictError,
+    Flaw,
+    ForbiddenError,
+    NotFoundError,
+    OutcomeUnknownError,
+    UnacceptableError,
+    UnavailableError,
+)
+from shared.ids import RunId, WorkspaceId, new_id, parse
+from shared.queue.port import Ring
+from shared.services import rings
+from shared.services.keys import Principal
+from shared.store import database, submitting
+from shared.store.submitting import Existing, NewRun, Stale, Stored, Taken
+from shared.vault import VaultError
+
+LATEST = "__latest__"
+OPERATION = "runs.submit"
+_STALE_TRIES = 5
+_READS_HISTORY = frozenset({Memory.READ_ONLY, Memory.READ_WRITE})
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A submission and what its HTTP request says about it. `fingerprint` goes with the key.
+
+    `ends_at` is the monotonic second by which the caller has to be told.
+    """
+
+    slug: str
+    version: str
+    body: Submission
+    ends_at: float
+    idempotency_key: str | None = None
+    fingerprint: bytes | None = None
+    traceparent: str | None = None
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """A run that is stored. `replayed` when an earlier request with the same key made it."""
+
+    id: RunId
+    thread: UUID
+    status: str
+    replayed: bool = False
+
+
+async def submit(deps: Deps, principal: Principal, request: Request) -> Accepted:
+    """Record a run, then tell the workers.
+
+    The ring goes out after the commit: a worker must never look for a row that is not there yet.
+    Raises `NotFoundError`, `UnacceptableError`, `ForbiddenError`, `ConflictError`,
+    `UnavailableError` when certainly nothing was stored, `OutcomeUnknownError` otherwise.
+    """
+    submissions.check(request.body, now=deps.clock.now())
+    run_id, thread_id = new_id(), request.body.thread or new_id()
+    for _ in range(_STALE_TRIES):
+        target = await resolve(
+            deps, principal.workspace_id, request.slug, request.version, request.body.environment
+        )
+        _may_use(principal, target)
+        _check_inputs(target.compiled, request.body.inputs)
+        new = _new_run(deps, principal, request, target, (run_id, thread_id))
+        stored = await _store(deps, new, request.ends_at)
+        if isinstance(stored, Stored):
+            crashpoints.reach("after_commit")
+            if stored.status == "queued":
+                lane = Lane(new.priority)
+                await rings.ring(deps, Ring(stored.run_id, lane))
+            crashpoints.reach("after_notify")
+            return Accepted(stored.run_id, stored.thread_id, stored.status)
+        if isinstance(stored, Taken):
+            return await _before(request.ends_at, _existing(deps, principal, request, new), new.id)
+        deps.targets.discard(principal.workspace_id)
+    raise UnavailableError("The workspace's prompts keep changing; try again.")
+
+
+async def resolve(
+    deps: Deps, workspace_id: WorkspaceId, slug: str, version: str, environment: str | None
+) -> Target:
+    """Find a published version and an environment; a stale answer is noticed at the insert.
+
+    Raises `NotFoundError` for the prompt or version, `UnacceptableError` for the environment.
+    """
+    known = deps.targets.get(workspace_id)
+    wanted = (slug, version, environment)
+    if known is not None and wanted in known:
+        return known[wanted]
+    selector = _selector(version)
+    if selector is None or "\x00" in slug:
+        raise NotFoundError
+    found = await submitting.resolve(deps.store, workspace_id, slug, selector, environment)
+    if found.prompt_id is None or found.version_id is None or found.body is None:
+        raise NotFoundError
+    if found.environment_id is None:
+        raise _unknown_environment(environment)
+    target = Target(
+        catalog_version=found.catalog_version,
+        prompt_id=found.prompt_id,
+        version_id=found.version_id,
+        tag=found.tag,
+        environment_id=found.environment_id,
+        compiled=await deps.compiled(found.version_id, found.body),
+    )
+    if known is None or any(t.catalog_version != target.catalog_version for t in known.values()):
+        known = {}
+        deps.targets.put(workspace_id, known)
+    known[wanted] = target
+    return target
+
+
+def _selector(version: str) -> tuple[str, str] | None:
+    if version == LATEST:
+        return ("latest", "")
+    if version.isascii() and version.isdigit():
+        return ("number", version)
+    if parse(version) is not None:
+        return ("id", version.lower())
+    return ("tag", version) if version and "\x00" not in version else None
+
+
+def _unknown_environment(name: str | None) -> UnacceptableError:
+    if name is None:
+        message = "The workspace has no default environment: name one, or make one the default."
+    else:
+        message = "There is no environment of this name."
+    return UnacceptableError(
+        message, code="unknown_environment", flaws=[Flaw("/environment", message)]
+    )
+
+
+def _may_use(principal: Principal, target: Target) -> None:
+    if principal.environment_ids and target.environment_id not in principal.environment_ids:
+        raise ForbiddenError("This key may not use that environment.", code="environment_forbidden")
+
+
+def _check_inputs(compiled: CompiledVersion, inputs: Mapping[str, str]) -> None:
+    missing = versions.missing(compiled, inputs)
+    if missing:
+        raise UnacceptableError(
+            f"Inputs are missing: {', '.join(missing)}.",
+            code="missing_inputs",
+            flaws=[Flaw(f"/inputs/{name}", "This input is needed.") for name in missing],
+        )
+
+
+def _new_run(
+    deps: Deps, principal: Principal, request: Request, target: Target, ids: tuple[UUID, UUID]
+) -> NewRun:
+    body, settings, (run_id, thread_id) = request.body, deps.settings, ids
+    template = target.compiled.settings
+    memory = template.memory
+    model = (
+        models.parse_name(body.model, default=template.provider)
+        if body.model is not None
+        else models.ModelName(template.provider or "", template.model)
+    )
+    return NewRun(
+        id=str(run_id),
+        workspace_id=str(principal.workspace_id),
+        catalog_version=target.catalog_version,
+        environment_id=str(target.environment_id),
+        prompt_id=str(target.prompt_id),
+        version_id=str(target.version_id),
+        key_id=str(principal.key_id),
+        priority=(body.priority or Lane.NORMAL).value,
+        expires_in_s=body.expires_in or settings.expires_in_s,
+        max_duration_s=body.max_duration or settings.max_duration_s,
+        max_attempts=body.max_attempts or settings.max_attempts,
+        on_unknown_outcome=(body.on_unknown_outcome or "retry"),
+        thread_id=str(thread_id),
+        channel=body.channel or "default",
+        inputs=msgspec.json.encode(body.inputs).decode(),
+        metadata=msgspec.json.encode(body.metadata or {}).decode(),
+        tags=tuple(body.tags or ()),
+        model=str(model),
+        model_overridden=body.model is not None,
+        thread_given=body.thread is not None,
+        turns=memory != Memory.STATELESS,
+        history_read=memory in _READS_HISTORY,
+        tag=target.tag,
+        params=None if body.params is None else msgspec.json.encode(body.params).decode(),
+        env_vars=_seal_variables(deps, body.env_vars, principal.workspace_id, run_id),
+        traceparent=request.traceparent,
+        run_at=None if body.run_at is None else rfc3339(body.run_at),
+        deadline=None if body.deadline is None else rfc3339(body.deadline),
+        operation=None if request.idempotency_key is None else OPERATION,
+        idempotency_key=request.idempotency_key,
+        fingerprint=None if request.fingerprint is None else request.fingerprint.hex(),
+        key_kept_s=settings.idempotency_days * 86_400,
+    )
+
+
+def _seal_variables(
+    deps: Deps, variables: Mapping[str, str] | None, workspace_id: UUID, run_id: UUID
+) -> str | None:
+    if not variables:
+        return None
+    try:
+        sealed = deps.vault.seal(
+            msgspec.json.encode(variables), "runs", "env_vars", run_id, workspace_id
+        )
+    except VaultError as error:
+        raise ConflictError(
+            "This server has no master key, so it cannot keep envVars. Set MASTER_KEY.",
+            code="no_master_key",
+        ) from error
+    return b64encode(sealed).decode()
+
+
+async def _store(deps: Deps, new: NewRun, ends_at: float) -> Stored | Stale | Taken:
+    """Insert through the batcher; after a lost connection insert again under the same id."""
+    uncertain = False
+    while True:
+        outcome = deps.submissions.enqueue(new)
+        left = ends_at - asyncio.get_running_loop().time()
+        done, _ = await asyncio.wait({outcome}, timeout=max(left, 0))
+        if not done:
+            if deps.submissions.withdraw(outcome) and not uncertain:
+                raise UnavailableError("The database is too slow right now; nothing was stored.")
+            raise OutcomeUnknownError(new.id)
+        try:
+            return outcome.result()
+        except psycopg.Error as error:
+            if database.lost(error):
+                uncertain = True
+            elif not database.refused(error):
+                raise
+            elif not uncertain:
+                raise UnavailableError("The database is away; nothing was stored.") from error
+        await asyncio.sleep(min(0.1, max(ends_at - asyncio.get_running_loop().time(), 0)))
+
+
+async def _existing(deps: Deps, principal: Principal, request: Request, new: NewRun) -> Accepted:
+    """Answer for a run that is there already: our own lost commit, or the key's first request."""
+    own = await submitting.find_by_id(deps.store, principal.workspace_id, RunId(UUID(new.id)))
+    if own is not None:
+        await rings.ring(deps, Ring(own.run_id, Lane(new.priority)))
+        return Accepted(own.run_id, own.thread_id, own.status)
+    found: Existing | None = None
+    if request.idempotency_key is not None:
+        found = await submitting.find_by_key(
+            deps.store, principal.workspace_id, OPERATION, request.idempotency_key
+        )
+    if found is None:
+        raise ConflictError(
+            "A request with the same Idempotency-Key is under way; try again.",
+            code="idempotency_key_in_use",
+            headers={"Retry-After": "1"},
+        )
+    if found.fingerprint != request.fingerprint:
+        raise UnacceptableError(
+            "This Idempotency-Key was used with another request.", code="idempotency_key_reused"
+        )
+    return Accepted(found.run_id, found.thread_id, found.status, replayed=True)
+
+
+async def _before(ends_at: float, work: Coroutine[None, None, Accepted], run_id: str) -> Accepted:
+    """Wait for work until the request has to be answered, then leave it to end by itself."""
+    task = asyncio.create_task(work)
+    done, _ = await asyncio.wait({task}, timeout=ends_at - asyncio.get_running_loop().time())
+    if not done:
+        raise OutcomeUnknownError(run_id)
+    try:
+        return task.result()
+    except psycopg.Error as error:
+        raise OutcomeUnknownError(run_id) from error
+
+
+def fingerprint(method: str, path: str, body: object) -> bytes:
+    """SHA-256 over method, concrete path and the body in canonical form (sorted keys)."""
+    canonical = msgspec.json.encode(body, order="sorted")
+    return hashlib.sha256(f"{method} {path}\n".encode() + canonical).digest()

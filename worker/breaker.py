@@ -1,0 +1,71 @@
+"""Circuit breakers: after enough failures a model is left alone for a while, then probed once."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from shared.clock import Clock
+from shared.settings import Settings
+
+Key = tuple[str, str, str]
+"""Provider, credential (a digest, never the key itself), model."""
+
+
+@dataclass(slots=True)
+class _Circuit:
+    calls: deque[tuple[float, bool]] = field(default_factory=deque)
+    open_until: float | None = None
+    probing: bool = False
+
+
+class Breakers:
+    """One circuit per (provider, credential, model), in this process only."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._circuits: dict[Key, _Circuit] = {}
+
+    def wait_s(self, key: Key) -> float:
+        """How long to stay away; 0 when a call may be made. The first caller after that probes."""
+        circuit = self._circuits.get(key)
+        if circuit is None or circuit.open_until is None:
+            return 0
+        left_s = circuit.open_until - self._clock.monotonic()
+        if left_s > 0:
+            return left_s
+        if circuit.probing:
+            return self._settings.breaker_open_s / 10
+        circuit.probing = True
+        return 0
+
+    def release(self, key: Key) -> None:
+        """A call that was let through was not made after all."""
+        circuit = self._circuits.get(key)
+        if circuit is not None:
+            circuit.probing = False
+
+    def record(self, key: Key, *, failed: bool, at_once: bool = False) -> bool:
+        """Note how a call ended; answers whether that opened the circuit.
+
+        `at_once` opens it whatever came before: the credential is bad.
+        """
+        circuit = self._circuits.setdefault(key, _Circuit())
+        now = self._clock.monotonic()
+        if circuit.open_until is not None and circuit.probing and not failed:
+            del self._circuits[key]
+            return False
+        reopened = circuit.probing and failed
+        circuit.probing = False
+        circuit.calls.append((now, failed))
+        while circuit.calls and circuit.calls[0][0] < now - self._settings.breaker_window_s:
+            circuit.calls.popleft()
+        failures = sum(1 for _, bad in circuit.calls if bad)
+        too_many = (
+            failed
+            and failures >= self._settings.breaker_failures
+            and 2 * failures >= len(circuit.calls)
+        )
+        if not (at_once or too_many or reopened):
+            return False
+        circuit.open_until = now + self._settings.breaker_open_s
+        return True

@@ -1,0 +1,80 @@
+"""The worker process: what runs in it, how it starts, and how it leaves."""
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+
+from shared import log
+from shared.deps import Deps
+from shared.ids import RunId
+from shared.queue.lanes import Lanes
+from worker import deliver, execute, http, lanes, session, sweep
+from worker.providers import prices, registry
+
+_log = log.get(__name__)
+
+
+class WorkerProcess:
+    """Claims, executes, delivers and sweeps, until it is told to stop.
+
+    `start` raises `psycopg.Error` when the database cannot be reached. `drain` and then `stop`
+    leave in good order; `stop` alone interrupts what runs.
+    """
+
+    def __init__(self, deps: Deps, queue: Lanes) -> None:
+        self._deps = deps
+        self._session = session.Session(deps, self._cancel)
+        self._providers = registry.build(deps.settings, deps.clock)
+        self._client = http.GuardedClient(deps.settings)
+        self._deliverer = deliver.Deliverer(deps, self._client)
+        self._executor = execute.Executor(
+            deps, self._session, self._providers, prices.PriceBook(), self._deliverer.send
+        )
+        self._lanes = lanes.LaneWorker(
+            queue, self._executor, deps.settings, claim_from_database=self._executor.take_due
+        )
+        self._sweeper = sweep.Sweeper(deps)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Enter the table of sessions and begin."""
+        await self._session.open()
+        self._begin(self._lanes.async_run())
+        self._begin(self._sweeper.run_forever())
+        self._begin(self._deliverer.poll_forever(self._session.may_start))
+
+    async def drain(self) -> None:
+        """Claim nothing more and wait for what runs, for as long as the settings allow."""
+        ended = await self._lanes.drain(self._deps.settings.drain_s)
+        if not ended:
+            _log.warning("drain_timed_out", running=len(self._lanes.counts().running))
+
+    async def stop(self) -> None:
+        """Interrupt what still runs, deliver what is in hand, and leave."""
+        await self._lanes.close()
+        await self._deliverer.drain(self._deps.settings.webhook_timeout_s)
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        await self._sweeper.close()
+        await self._session.close()
+        await self._providers.aclose()
+        await self._client.aclose()
+
+    def failed(self) -> BaseException | None:
+        """Why one of the endless tasks ended, if one did: the process should then end too."""
+        for task in self._tasks:
+            if task.done() and not task.cancelled():
+                return task.exception() or RuntimeError("a part of the worker ended by itself")
+        return None
+
+    def counts(self) -> lanes.Counts:
+        return self._lanes.counts()
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        self._tasks.append(asyncio.create_task(work))
+
+    def _cancel(self, run_id: RunId) -> None:
+        self._lanes.cancel(run_id)

@@ -1,0 +1,197 @@
+"""What an answer or a failure means for a run: the one retry loop, as a pure decision."""
+
+from random import Random
+
+import msgspec
+
+from shared.domain import backoff, money
+from shared.domain.completions import Completion, FailureClass, ProviderError
+from shared.domain.pricing import Cost, Prices, cost_of
+from shared.domain.states import (
+    AttemptOutcome,
+    Billed,
+    ErrorOrigin,
+    RunStatus,
+    UnknownOutcome,
+)
+from shared.settings import Settings
+from shared.store.claiming import ClaimedRun
+from shared.store.ending import Outcome
+
+RETRIED = "retry_backoff"
+PARKED = "provider_rate_limit"
+CIRCUIT = "circuit_open"
+
+
+def answered(
+    run: ClaimedRun, number: int, completion: Completion, prices: Prices | None, model: str
+) -> Outcome:
+    """The run has its answer, whole or not."""
+    cost = None if prices is None else cost_of(completion.usage, prices)
+    retries = money.read_costs(run.prior_costs)
+    usage = money.usage_json(completion.usage, completion.service_tier)
+    incomplete = completion.incomplete
+    status = RunStatus.SUCCEEDED if incomplete is None else RunStatus.INCOMPLETE
+    return Outcome(
+        run_id=str(run.id),
+        session_id=str(run.session_id),
+        claim_no=run.claim_no,
+        status=status.value,
+        attempt=number,
+        model=model,
+        output=completion.text,
+        incomplete_reason=None if incomplete is None else incomplete.value,
+        token_usage=usage,
+        cost=None if cost is None else money.run_cost_json(cost, retries),
+        cost_nanousd=None if cost is None else cost.total + retries.total,
+        outcome=status.value,
+        billed=Billed.YES.value,
+        usage=usage,
+        usage_raw=completion.usage_raw.decode("utf-8", "replace"),
+        attempt_cost=None if cost is None else money.cost_json(cost),
+        attempt_cost_nanousd=None if cost is None else cost.total,
+        price_version=None if prices is None else prices.version,
+        provider_request_id=completion.provider_request_id,
+    )
+
+
+def failed(
+    run: ClaimedRun,
+    number: int,
+    error: ProviderError,
+    prices: Prices | None,
+    how: tuple[Settings, Random],
+) -> Outcome:
+    """A call brought no answer: try again, park, or give up."""
+    settings, rng = how
+    cost = None if prices is None or error.usage is None else cost_of(error.usage, prices)
+    retries = money.sum_costs([money.read_costs(run.prior_costs), cost or Cost()])
+    usage = None if error.usage is None else money.usage_json(error.usage, None)
+    outcome = Outcome(
+        run_id=str(run.id),
+        session_id=str(run.session_id),
+        claim_no=run.claim_no,
+        status=RunStatus.QUEUED.value,
+        attempt=number,
+        last_error=error.message,
+        outcome=error.kind.value,
+        billed=error.billed.value,
+        usage=usage,
+        cost=None if prices is None else money.run_cost_json(Cost(), retries),
+        cost_nanousd=None if prices is None else retries.total,
+        attempt_cost=None if cost is None else money.cost_json(cost),
+        attempt_cost_nanousd=None if cost is None else cost.total,
+        price_version=None if prices is None or cost is None else prices.version,
+        provider_request_id=error.provider_request_id,
+        attempt_error_code=error.code,
+        attempt_error=error.message,
+    )
+    given_up = _given_up(run, error)
+    if given_up is not None:
+        code, origin = given_up
+        return msgspec.structs.replace(
+            outcome,
+            status=RunStatus.FAILED.value,
+            error_code=code,
+            error_message=error.message,
+            error_origin=origin.value,
+        )
+    wait_s = backoff.retry_wait_s(
+        run.attempts + 1, rng, base_s=settings.retry_backoff_s, cap_s=settings.retry_backoff_max_s
+    )
+    wait_s = backoff.told_wait_s(error.retry_after_s, wait_s, max_s=settings.retry_after_max_s)
+    free = error.kind in {FailureClass.NOT_SENT, FailureClass.NOT_STARTED}
+    return msgspec.structs.replace(
+        outcome,
+        delay_ms=round(wait_s * 1000),
+        uncounted=1 if free else 0,
+        status_reason=PARKED if error.kind is FailureClass.NOT_STARTED else RETRIED,
+    )
+
+
+def _given_up(run: ClaimedRun, error: ProviderError) -> tuple[str, ErrorOrigin] | None:
+    if error.kind is FailureClass.REFUSED:
+        return error.code, error.origin
+    if error.kind is FailureClass.UNKNOWN and run.on_unknown_outcome == UnknownOutcome.FAIL:
+        return "outcome_unknown", ErrorOrigin.PROVIDER
+    counts = error.kind in {FailureClass.SERVER_ERROR, FailureClass.UNKNOWN}
+    if counts and run.calls + 1 >= run.max_attempts:
+        return error.code, error.origin
+    return None
+
+
+def refused(run: ClaimedRun, code: str, message: str, origin: ErrorOrigin) -> Outcome:
+    """The run fails before any call."""
+    return Outcome(
+        run_id=str(run.id),
+        session_id=str(run.session_id),
+        claim_no=run.claim_no,
+        status=RunStatus.FAILED.value,
+        error_code=code,
+        error_message=message,
+        error_origin=origin.value,
+        last_error=message,
+    )
+
+
+def parked(run: ClaimedRun, reason: str | None, wait_s: float) -> Outcome:
+    """The run goes back without a call having been made."""
+    return Outcome(
+        run_id=str(run.id),
+        session_id=str(run.session_id),
+        claim_no=run.claim_no,
+        status=RunStatus.QUEUED.value,
+        status_reason=reason,
+        delay_ms=round(wait_s * 1000),
+    )
+
+
+def canceled(run: ClaimedRun, number: int, *, sent: bool) -> Outcome:
+    """A user stopped the run; what the call under way cost is unknown."""
+    retries = money.read_costs(run.prior_costs)
+    return Outcome(
+        run_id=str(run.id),
+        session_id=str(run.session_id),
+        claim_no=run.claim_no,
+        status=RunStatus.CANCELED.value,
+        attempt=number,
+        uncounted=1 if number and not sent else 0,
+        outcome=AttemptOutcome.CANCELED.value if number else None,
+        billed=(Billed.UNKNOWN if sent else Billed.NO).value if number else None,
+        cost=None if retries.total == 0 else money.run_cost_json(Cost(), retries),
+        cost_nanousd=retries.total or None,
+    )
+
+
+def interrupted(run: ClaimedRun, number: int, *, sent: bool) -> Outcome:
+    """The worker is going away: back to the queue, or what the run says of unknown outcomes."""
+    if not number:
+        return parked(run, None, 0)
+    if not sent:
+        return msgspec.structs.replace(
+            parked(run, None, 0),
+            attempt=number,
+            uncounted=1,
+            outcome=AttemptOutcome.NOT_SENT.value,
+            billed=Billed.NO.value,
+        )
+    message = "The worker was stopped during the call."
+    outcome = msgspec.structs.replace(
+        parked(run, None, 0),
+        attempt=number,
+        outcome=AttemptOutcome.UNKNOWN.value,
+        billed=Billed.UNKNOWN.value,
+        last_error=message,
+        attempt_error_code="worker_stopped",
+        attempt_error=message,
+    )
+    last = run.calls + 1 >= run.max_attempts
+    if run.on_unknown_outcome == UnknownOutcome.RETRY and not last:
+        return outcome
+    return msgspec.structs.replace(
+        outcome,
+        status=RunStatus.FAILED.value,
+        error_code="outcome_unknown",
+        error_message=message,
+        error_origin=ErrorOrigin.PLATFORM.value,
+    )

@@ -1,0 +1,94 @@
+"""This process's place among the workers: its lease, renewed on a connection of its own."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+
+from shared import log
+from shared.deps import Deps
+from shared.ids import RunId, SessionId, new_id
+from shared.store import sessions
+
+_log = log.get(__name__)
+
+
+class Session:
+    """A row in `worker_sessions`, kept alive; its id changes when others declared it dead.
+
+    `cancel` is called with runs whose cancellation was asked for, in case the news missed us.
+    """
+
+    def __init__(self, deps: Deps, cancel: Callable[[RunId], object]) -> None:
+        self._deps = deps
+        self._cancel = cancel
+        self._connection: AsyncConnection[Any] | None = None
+        self._renewed_at = float("-inf")
+        self._task: asyncio.Task[None] | None = None
+        self.id = SessionId(new_id())
+
+    async def open(self) -> None:
+        """Enter the table. Raises `psycopg.Error` when the database cannot be reached."""
+        self._connection = await self._deps.store.connect_alone()
+        await self._enter()
+        self._task = asyncio.create_task(self._renew_forever())
+
+    async def close(self) -> None:
+        """Leave the table, unless runs are left for the reaper."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        with suppress(psycopg.Error):
+            await sessions.close_session(self._deps.store, self.id)
+        if self._connection is not None:
+            await self._connection.close()
+
+    def may_start(self) -> bool:
+        """Whether the last renewal is recent enough to start something new (self-fence)."""
+        age_s = self._deps.clock.monotonic() - self._renewed_at
+        return age_s < self._deps.settings.self_fence_s
+
+    async def _enter(self) -> None:
+        sent_at = self._deps.clock.monotonic()
+        await sessions.open_session(
+            self._deps.store,
+            self.id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            lease_s=self._deps.settings.lease_s,
+        )
+        self._renewed_at = sent_at
+
+    async def _renew_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._deps.settings.renew_s)
+            try:
+                await self._renew()
+            except (psycopg.Error, OSError) as error:
+                _log.warning("renewal_failed", error=type(error).__name__)
+                if self._connection is not None:
+                    await self._connection.close()
+                    self._connection = None
+
+    async def _renew(self) -> None:
+        if self._connection is None:
+            self._connection = await self._deps.store.connect_alone()
+        # The lease counts from before the statement left: a slow answer must not prolong it.
+        sent_at = self._deps.clock.monotonic()
+        canceled = await sessions.renew(
+            self._connection, self.id, lease_s=self._deps.settings.lease_s
+        )
+        if canceled is None:
+            _log.error("session_was_reaped", session=str(self.id))
+            self.id = SessionId(new_id())
+            await self._enter()
+            return
+        self._renewed_at = sent_at
+        for run_id in canceled:
+            self._cancel(run_id)

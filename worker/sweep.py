@@ -1,0 +1,143 @@
+"""Keeping promises over time: what is due is rung, what is over is ended, the dead are reaped.
+
+One process at a time does this: it holds an advisory lock on a connection of its own.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg import AsyncConnection
+from redis import RedisError
+
+from shared import crashpoints, log
+from shared.deps import Deps
+from shared.domain.states import Lane, RunStatus
+from shared.ids import RunId
+from shared.queue.port import Ring
+from shared.services import rings
+from shared.store import database, sessions, sweeping
+
+LEADER_LOCK = 0x726C7377656570  # "rlsweep"
+BATCH = 500
+_FIRST = (0, UUID(int=0))
+_log = log.get(__name__)
+
+
+class Sweeper:
+    """Sweeps and reaps while it is the leader."""
+
+    def __init__(self, deps: Deps) -> None:
+        self._deps = deps
+        self._connection: AsyncConnection[Any] | None = None
+        self._connected_at = 0.0
+        self._leads = False
+        self._positions: dict[Lane, tuple[int, UUID]] = dict.fromkeys(Lane, _FIRST)
+        self._swept_at = float("-inf")
+
+    async def run_forever(self) -> None:
+        """Try to lead; while leading, reap and sweep at their intervals."""
+        settings = self._deps.settings
+        pause_s = min(settings.reap_s, settings.sweep_s)
+        while True:
+            try:
+                if await self._lead():
+                    await self._reap()
+                    if self._deps.clock.monotonic() - self._swept_at >= settings.sweep_s:
+                        self._swept_at = self._deps.clock.monotonic()
+                        await self._sweep()
+            except (psycopg.Error, OSError) as error:
+                if isinstance(error, psycopg.Error) and not database.away(error):
+                    _log.exception("sweep_failed")
+                else:
+                    _log.warning("sweep_put_off", error=type(error).__name__)
+                await self.close()
+            await asyncio.sleep(pause_s)
+
+    async def close(self) -> None:
+        """Give up the lead."""
+        self._leads = False
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
+
+    async def _lead(self) -> bool:
+        """Hold the lock, or try to get it; proves at each call that the connection lives."""
+        if self._connection is None:
+            self._connection = await self._deps.store.connect_alone()
+            self._connected_at = self._deps.clock.monotonic()
+        if self._leads:
+            await self._connection.execute("SELECT 1")
+        else:
+            cursor = await self._connection.execute(
+                "SELECT pg_try_advisory_lock(%s)", (LEADER_LOCK,)
+            )
+            row = await cursor.fetchone()
+            self._leads = bool(row and row[0])
+        return self._leads
+
+    async def _reap(self) -> None:
+        """Take over from dead workers; not before a lease has passed since we could see them."""
+        settings = self._deps.settings
+        if self._deps.clock.monotonic() - self._connected_at < settings.lease_s:
+            return
+        dead = await sessions.mark_dead(self._deps.store, lease_s=settings.lease_s)
+        if dead:
+            _log.warning("workers_lost", sessions=[str(session) for session in dead])
+        while True:
+            reaped = await sessions.reap(self._deps.store, poison_deaths=settings.poison_deaths)
+            crashpoints.reach("reaper_mid_batch")
+            for run in reaped:
+                if run.status == RunStatus.QUEUED:
+                    await rings.ring(self._deps, Ring(run.run_id, run.lane))
+            await rings.ring_turns(self._deps, [run.next_turn for run in reaped])
+            if len(reaped) < BATCH:
+                break
+        if dead:
+            await sessions.forget(self._deps.store)
+
+    async def _sweep(self) -> None:
+        store = self._deps.store
+        await self._until_done(lambda: sweeping.expire(store))
+        await self._until_done(lambda: sweeping.end_overdue(store))
+        await rings.ring_turns(self._deps, await sweeping.start_scheduled(store))
+        try:
+            await self._ring_what_is_missing()
+        except (RedisError, OSError) as error:
+            _log.warning("rings_put_off", error=type(error).__name__)
+
+    async def _until_done(
+        self, end: Callable[[], Awaitable[tuple[int, list[tuple[RunId, Lane]]]]]
+    ) -> None:
+        while True:
+            ended, turns = await end()
+            crashpoints.reach("sweeper_mid_batch")
+            await rings.ring_turns(self._deps, turns)
+            if ended < BATCH:
+                return
+
+    async def _ring_what_is_missing(self) -> None:
+        """Walk the due runs a stretch a time; all of them at once after Redis was emptied."""
+        emptied = await self._deps.lanes.emptied()
+        if emptied:
+            _log.warning("redis_was_emptied")
+            self._positions = dict.fromkeys(Lane, _FIRST)
+        for lane in Lane:
+            left = self._deps.settings.sweep_limit
+            while emptied or left > 0:
+                due = await sweeping.due(self._deps.store, lane, self._positions[lane], BATCH)
+                await self._ring_missing(due)
+                left -= BATCH
+                if len(due) < BATCH:
+                    self._positions[lane] = _FIRST
+                    break
+                self._positions[lane] = (due[-1].at_us, due[-1].run_id)
+
+    async def _ring_missing(self, due: Sequence[sweeping.Due]) -> None:
+        waiting = [Ring(run.run_id, run.lane, run.due_ms) for run in due]
+        missing = await self._deps.lanes.missing(waiting)
+        if missing:
+            _log.info("rang_again", runs=len(missing))
+            await self._deps.lanes.ring_many(missing)
