@@ -1,11 +1,13 @@
 """What every test may ask for: real servers, started once per test process."""
 
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from cli.embedded import EmbeddedServers
+from cli.embedded import EmbeddedServers, start
 from tests import servers as private_servers
 
 
@@ -40,3 +42,20 @@ def empty_redis_url(servers: EmbeddedServers) -> str:
     """The shared Valkey without a key in it."""
     private_servers.empty_redis(servers)
     return servers.redis_url
+
+
+@pytest.fixture(scope="session")
+def used_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder whose servers have run and ended; copy it, never start it."""
+    folder = tmp_path_factory.mktemp("used")
+    with start(folder, durable=False):
+        pass
+    return folder
+
+
+@pytest.fixture
+def data_dir(used_data_dir: Path, tmp_path: Path) -> Path:
+    """A data folder of the test's own that saves it the second a first start takes."""
+    folder = tmp_path / "data"
+    subprocess.run(["/bin/cp", "-a", used_data_dir, folder], check=True)
+    return folder

@@ -1,11 +1,10 @@
 """The data folder, its lock, and the private folder of the servers' sockets."""
 
 import contextlib
-import fcntl
 import hashlib
 import os
-import pwd
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,10 @@ from cli.embedded.errors import EmbeddedError, FolderInUseError, FolderUnwritabl
 from cli.embedded.processes import Account
 from shared.settings import environment
 
+if sys.platform != "win32":
+    import fcntl
+    import pwd
+
 _LONGEST_SOCKET_PATH = 90  # bytes; the limit is 103 on macOS and 107 on Linux
 _LONGEST_SOCKET_NAME = len(".s.PGSQL.65535")
 _NOBODY = 65534
@@ -25,13 +28,14 @@ class FolderLock:
     """One Runlane per data folder, for as long as this object lives unreleased.
 
     The kernel drops the lock with the process, so a lock file alone never blocks a start.
+    On Windows, where there are no embedded servers, it keeps nobody out.
     """
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
         with writing(data_dir):
             make_data_folder(data_dir)
-            self._file = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._file = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
             try:
                 self._acquire()
             except BaseException:
@@ -43,7 +47,8 @@ class FolderLock:
         """Note where this Runlane answers, for the message a second one prints."""
         with writing(self._data_dir):
             os.ftruncate(self._file, 0)
-            os.pwrite(self._file, f"{os.getpid()}\n{url}\n".encode(), 0)
+            os.lseek(self._file, 0, os.SEEK_SET)
+            os.write(self._file, f"{os.getpid()}\n{url}\n".encode())
 
     def release(self) -> None:
         """Let others in; a second call does nothing."""
@@ -64,10 +69,12 @@ class FolderLock:
         self.release()
 
     def _acquire(self) -> None:
+        if sys.platform == "win32":
+            return
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            pid, _, rest = os.pread(self._file, 4096, 0).decode(errors="replace").partition("\n")
+            pid, _, rest = os.read(self._file, 4096).decode(errors="replace").partition("\n")
             url = rest.strip() or None
             known = int(pid) if pid.isdigit() else None
             raise FolderInUseError(self._data_dir, known, url) from error

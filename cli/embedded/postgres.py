@@ -61,7 +61,10 @@ class Postgres(EmbeddedServer):
 
     def start(self) -> None:
         super().start()
-        self.create_database(_DATABASE)
+        try:
+            self.create_database(_DATABASE)
+        except psycopg.Error as error:
+            raise self.failed(str(error).partition("\n")[0]) from error
 
     def prepare(self) -> None:
         """Make the cluster aside and move it into place: an interrupted start leaves no half."""

@@ -104,9 +104,11 @@ class EmbeddedServer(ABC):
         self._server.send(self.stop_signal(mode))
         if self._server.ended(self.stop_timeout_s):
             return
-        self._server.send(signal.SIGKILL)
-        if not self._server.ended(self.orphan_timeout_s):
-            raise self._failed(f"process {self.pid} did not end")
+        for harder in (self.stop_signal("immediate"), signal.SIGKILL):
+            self._server.send(harder)
+            if self._server.ended(self.orphan_timeout_s):
+                return
+        raise self.failed(f"process {self.pid} did not end")
 
     def restart(self, mode: StopMode = "fast") -> None:
         """Stop and start on the same port."""
@@ -147,11 +149,13 @@ class EmbeddedServer(ABC):
         """Run a tool of the server inside folder, as the server's user."""
         with self._log() as log:
             tool = processes.launch(argv, folder, self.place.account, log, given)
-            if not tool.ended(self.start_timeout_s):
+            try:
+                tool.ended(self.start_timeout_s)
+            finally:
                 tool.send(signal.SIGKILL)
                 tool.ended(self.orphan_timeout_s)
         if tool.code != 0:
-            raise self._failed(self._last_words())
+            raise self.failed(self._last_words())
 
     def found(self, folder: Path) -> Iterator[processes.Process]:
         """Yield this server's processes, helpers too, that work in folder or on our sockets."""
@@ -171,7 +175,11 @@ class EmbeddedServer(ABC):
             for process in self.found(folder):
                 processes.Server(process.pid).send(signal.SIGKILL)
             if not self._gone(folder):
-                raise self._failed("processes of an earlier start do not end")
+                raise self.failed("processes of an earlier start do not end")
+
+    def failed(self, reason: str) -> ServerFailedError:
+        """Return the error that tells what went wrong and where the log is."""
+        return ServerFailedError(self.name, reason.rstrip("."), self.log_path)
 
     def _adopt(self) -> bool:
         wanted = " ".join(self.command())
@@ -213,7 +221,7 @@ class EmbeddedServer(ABC):
         if not self.ready(server.pid) or not server.running():
             self.kill()
             self._server = None
-            raise self._failed(self._last_words())
+            raise self.failed(self._last_words())
         if self.options.tcp:
             self._port_file.write_text(str(self.port))
 
@@ -253,9 +261,6 @@ class EmbeddedServer(ABC):
                 if mark in line:
                     return _BEFORE_THE_WORDS.sub("", line)
         return said[-1] if said else "it said nothing"
-
-    def _failed(self, reason: str) -> ServerFailedError:
-        return ServerFailedError(self.name, reason.rstrip("."), self.log_path)
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -125,16 +125,19 @@ def _needed(binaries: Binaries) -> tuple[Path, ...]:
 def _run_as(account: Account, binaries: Binaries) -> bool:
     # Trying is the only check that sees closed parents, access lists and noexec mounts alike.
     trial = 'test -r "$0" && "$1" --version && "$2" --version && "$3" --version'
-    tried = subprocess.run(
-        ["/bin/sh", "-c", trial, binaries.catalog, *_needed(binaries)[:3]],
-        check=False,
-        capture_output=True,
-        cwd="/",
-        env=clean_environment(),
-        user=account.uid,
-        group=account.gid,
-        extra_groups=[],
-    )
+    try:
+        tried = subprocess.run(
+            ["/bin/sh", "-c", trial, binaries.catalog, *_needed(binaries)[:3]],
+            check=False,
+            capture_output=True,
+            cwd="/",
+            env=clean_environment(),
+            user=account.uid,
+            group=account.gid,
+            extra_groups=[],
+        )
+    except OSError:  # a root that may not become somebody else, as in some containers
+        return False
     return tried.returncode == 0
 
 

@@ -39,12 +39,12 @@ def pids(servers: EmbeddedServers) -> tuple[int, int]:
     return (servers.postgres.pid, servers.valkey.pid)
 
 
-def test_healthy_orphans_are_adopted_and_ended_in_order(tmp_path: Path) -> None:
-    killed = Driver(tmp_path)
+def test_healthy_orphans_are_adopted_and_ended_in_order(data_dir: Path) -> None:
+    killed = Driver(data_dir)
     note(killed.told.database_url)
     killed.kill()
 
-    with FolderLock(tmp_path), start(tmp_path) as servers:
+    with FolderLock(data_dir), start(data_dir) as servers:
         assert (killed.told.postgres_pid, killed.told.valkey_pid) == pids(servers)
         assert noted(servers) == [("kept",)]
 
@@ -53,26 +53,26 @@ def test_healthy_orphans_are_adopted_and_ended_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("victims", [("postgres",), ("valkey",), ("postgres", "valkey")])
-def test_what_was_killed_too_is_started_again(tmp_path: Path, victims: tuple[str, ...]) -> None:
-    killed = Driver(tmp_path)
+def test_what_was_killed_too_is_started_again(data_dir: Path, victims: tuple[str, ...]) -> None:
+    killed = Driver(data_dir)
     note(killed.told.database_url)
     before = {"postgres": killed.told.postgres_pid, "valkey": killed.told.valkey_pid}
     killed.kill()
     for victim in victims:
         os.kill(before[victim], signal.SIGKILL)
 
-    with start(tmp_path) as servers:
+    with start(data_dir) as servers:
         after = {"postgres": servers.postgres.pid, "valkey": servers.valkey.pid}
         assert set(victims) == {name for name in before if before[name] != after[name]}
         assert noted(servers) == [("kept",)]
 
 
-def test_orphans_started_otherwise_are_replaced(tmp_path: Path) -> None:
-    killed = Driver(tmp_path, tcp=True)
+def test_orphans_started_otherwise_are_replaced(data_dir: Path) -> None:
+    killed = Driver(data_dir, tcp=True)
     note(killed.told.database_url)
     killed.kill()
 
-    with start(tmp_path) as servers:
+    with start(data_dir) as servers:
         assert not alive(killed.told.postgres_pid)
         assert not alive(killed.told.valkey_pid)
         assert noted(servers) == [("kept",)]
@@ -83,8 +83,8 @@ class HastyValkey(Valkey):
     orphan_timeout_s = 0.2
 
 
-def test_a_frozen_orphan_is_replaced(tmp_path: Path) -> None:
-    with start(tmp_path, postgres=False) as servers:
+def test_a_frozen_orphan_is_replaced(data_dir: Path) -> None:
+    with start(data_dir, postgres=False) as servers:
         frozen = servers.valkey.pid
         os.kill(frozen, signal.SIGSTOP)
 
@@ -107,8 +107,8 @@ def test_orphans_of_a_data_folder_that_was_removed_are_ended(tmp_path: Path) -> 
         assert not alive(killed.told.valkey_pid)
 
 
-def test_a_stale_pid_file_that_names_a_living_stranger_is_no_obstacle(tmp_path: Path) -> None:
-    with start(tmp_path, durable=False) as servers:
+def test_a_stale_pid_file_that_names_a_living_stranger_is_no_obstacle(data_dir: Path) -> None:
+    with start(data_dir, durable=False) as servers:
         servers.postgres.stop()
         pid_file = servers.postgres.data_dir / "postmaster.pid"
         pid_file.write_text(f"{servers.valkey.pid}\n/elsewhere\n1\n5432\n\n\n\nready\n")
@@ -118,14 +118,14 @@ def test_a_stale_pid_file_that_names_a_living_stranger_is_no_obstacle(tmp_path: 
         assert servers.postgres.running
 
 
-def test_a_second_runlane_names_the_first_and_gives_up(tmp_path: Path) -> None:
-    with driving(tmp_path) as first:
-        second = Driver(tmp_path)
+def test_a_second_runlane_names_the_first_and_gives_up(data_dir: Path) -> None:
+    with driving(data_dir) as first:
+        second = Driver(data_dir)
 
         assert second.stop() == 1
         assert f"process {first.pid} at {URL}" in second.told.error
         with pytest.raises(FolderInUseError) as raised:
-            FolderLock(tmp_path)
+            FolderLock(data_dir)
         assert (first.pid, URL) == (raised.value.pid, raised.value.url)
 
 
@@ -164,8 +164,8 @@ def test_a_file_in_place_of_the_data_folder_is_one_sentence(tmp_path: Path, belo
         FolderLock(tmp_path / below)
 
 
-def test_a_lost_password_is_one_sentence(tmp_path: Path) -> None:
-    with start(tmp_path, durable=False, valkey=False) as servers:
-        (tmp_path / "postgres.password").unlink()
+def test_a_lost_password_is_one_sentence(data_dir: Path) -> None:
+    with start(data_dir, durable=False, valkey=False) as servers:
+        (data_dir / "postgres.password").unlink()
         with pytest.raises(EmbeddedError, match="password of the embedded PostgreSQL is missing"):
             _ = servers.database_url

