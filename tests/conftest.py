@@ -1,14 +1,28 @@
 """What every test may ask for: real servers, started once per test process."""
 
+import base64
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from random import Random
 from uuid import uuid4
 
+import httpx
 import pytest
 
+import migrations
+from api.app import create_app
 from cli.embedded import EmbeddedServers, start
+from shared import deps as shared_deps
+from shared.clock import SystemClock
+from shared.deps import Deps
+from shared.queue.connection import connect
+from shared.queue.lanes import Lanes
+from shared.settings import Settings
+from shared.store.database import Store
+from shared.store.tables import METADATA
 from tests import servers as private_servers
+from tests.factories import Tenant, a_tenant
 
 
 @pytest.fixture(scope="session")
@@ -59,3 +73,73 @@ def data_dir(used_data_dir: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "data"
     subprocess.run(["/bin/cp", "-a", used_data_dir, folder], check=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def migrated_url(servers: EmbeddedServers) -> str:
+    """A database with the newest schema, shared by this process's tests and emptied after each."""
+    url = servers.postgres.create_database("migrated")
+    migrations.upgrade(url)
+    return url
+
+
+@pytest.fixture
+def settings(migrated_url: str, redis_url: str) -> Settings:
+    """Development settings with short times; tests that need others copy and change them."""
+    return Settings(
+        database_url=migrated_url,
+        redis_url=redis_url,
+        dev_mode=True,
+        master_key="test:" + base64.b64encode(bytes(range(32))).decode(),
+        retry_backoff_s=0.02,
+        lease_s=2,
+        renew_s=0.4,
+        self_fence_s=1.6,
+        reap_s=0.2,
+        sweep_s=0.2,
+        webhook_poll_s=0.1,
+        webhook_schedule_s=(0, 0.1, 0.1, 0.1),
+    )
+
+
+@pytest.fixture
+async def store(settings: Settings) -> AsyncIterator[Store]:
+    """The migrated database; every table is emptied afterwards."""
+    store = Store(settings.database_url.get_secret_value(), size=5)
+    await store.open(wait_s=10)
+    yield store
+    names = ", ".join(table.name for table in METADATA.sorted_tables)
+    await store.execute(f"TRUNCATE {names} CASCADE", {})
+    await store.close()
+
+
+@pytest.fixture
+async def lanes(settings: Settings, servers: EmbeddedServers) -> AsyncIterator[Lanes]:
+    """The lanes in the shared Valkey, empty at first."""
+    private_servers.empty_redis(servers)
+    lanes = connect(settings.redis_url.get_secret_value())
+    yield lanes
+    await lanes.aclose()
+
+
+@pytest.fixture
+def deps(settings: Settings, store: Store, lanes: Lanes) -> Deps:
+    """A process's state over real servers."""
+    return shared_deps.build(settings, SystemClock(), Random(7), store, lanes)
+
+
+@pytest.fixture
+async def tenant(deps: Deps) -> Tenant:
+    """A workspace with an admin key and a default environment, `production`."""
+    return await a_tenant(deps)
+
+
+@pytest.fixture
+async def client(deps: Deps, tenant: Tenant) -> AsyncIterator[httpx.AsyncClient]:
+    """The API as the tenant's admin sees it, base URL and key set."""
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(create_app(deps)),
+        base_url="http://runlane.test/api/v1",
+        headers={"Authorization": f"Bearer {tenant.key}"},
+    ) as client:
+        yield client
