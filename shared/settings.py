@@ -69,6 +69,10 @@ class Settings(BaseSettings):
     )
     claim_limit: PositiveInt = Field(default=200, description="Runs taken in one claim.")
     poll_s: PositiveFloat = Field(default=1, description="Fallback poll of an idle worker.")
+    redis_away_s: PositiveFloat = Field(
+        default=2,
+        description="Errors of Redis for so long make a worker claim from the database.",
+    )
 
     # Providers
     connect_timeout_s: PositiveFloat = Field(default=5, description="Connecting to a provider.")

@@ -175,7 +175,8 @@ class Lanes(ArqRedis):
                 if run_id is not None:
                     yield RunId(run_id)
 
-    async def aclose(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001 (redis-py's signature)
+    async def aclose(self, close_connection_pool: bool | None = True) -> None:  # noqa: FBT001, FBT002 (redis-py's signature)
+        """Close every connection; the pools are the lanes' own."""
         await self._patient.aclose(close_connection_pool=close_connection_pool)
         await super().aclose(close_connection_pool=close_connection_pool)
 

@@ -15,7 +15,7 @@ from shared.queue.connection import connect
 from shared.queue.lanes import Claim, Lanes, deserialize
 from shared.queue.port import Dispatcher, Ring
 from shared.queue.slots import Room
-from tests.shared.lane_server import a_redis_url, until  # noqa: F401 (a fixture)
+from tests.worker.lane_rig import until
 
 PLENTY = Room(floors=(100, 100, 100), shared=5000, weights=(8, 3, 1))
 

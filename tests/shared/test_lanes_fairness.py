@@ -15,7 +15,6 @@ from shared.queue.connection import connect
 from shared.queue.lanes import Lanes
 from shared.queue.port import Ring
 from shared.queue.slots import LANES, Room, Slots, deal
-from tests.shared.lane_server import a_redis_url  # noqa: F401 (a fixture)
 
 SERVERS = ["valkey", "fakeredis"]
 
