@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
 
 from cli.embedded import folders, processes
 from cli.embedded.errors import EmbeddedError
@@ -125,8 +125,10 @@ class Postgres(EmbeddedServer):
                 "SELECT 1 FROM pg_database WHERE datname = %s", [database]
             ).fetchone()
             if known is None:
-                names = (sql.Identifier(database), sql.Identifier(template))
-                connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*names))
+                # A Runlane killed in the middle of this may leave its statement running.
+                with contextlib.suppress(errors.DuplicateDatabase, errors.UniqueViolation):
+                    names = (sql.Identifier(database), sql.Identifier(template))
+                    connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*names))
         return self.url_of(database)
 
     def drop_database(self, database: str) -> None:

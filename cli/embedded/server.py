@@ -169,7 +169,9 @@ class EmbeddedServer(ABC):
     def clear(self, folder: Path) -> None:
         """End what an earlier start left running inside folder."""
         found = list(self.found(folder))
-        for process in found:
+        # PostgreSQL's helpers are titled `postgres: …` and end with the server, or without one.
+        leaders = [process for process in found if ":" not in process.program]
+        for process in leaders or found:
             processes.Server(process.pid).send(self.stop_signal("fast"))
         if found and not self._gone(folder):
             for process in self.found(folder):
@@ -188,11 +190,15 @@ class EmbeddedServer(ABC):
             if (
                 found.command == wanted
                 and found.folder in (None, folder)
-                and self.healthy(found.pid)
+                and self._becomes_healthy(found.pid)
             ):
                 self._server = processes.Server(found.pid)
                 return True
         return False
+
+    def _becomes_healthy(self, pid: int) -> bool:
+        # It may be recovering from the crash of one of its own processes.
+        return processes.until(lambda: self.healthy(pid), self.health_timeout_s)
 
     def _gone(self, folder: Path) -> bool:
         return processes.until(

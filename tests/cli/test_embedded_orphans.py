@@ -15,7 +15,9 @@ from cli.embedded import (
     FolderInUseError,
     FolderLock,
     FolderUnwritableError,
+    ServerFailedError,
     Valkey,
+    processes,
     start,
 )
 from cli.embedded.processes import alive
@@ -33,6 +35,11 @@ def note(url: str) -> None:
 def noted(servers: EmbeddedServers) -> object:
     with psycopg.connect(servers.database_url) as connection:
         return connection.execute("SELECT text FROM notes").fetchall()
+
+
+def folder_identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return (status.st_dev, status.st_ino)
 
 
 def pids(servers: EmbeddedServers) -> tuple[int, int]:
@@ -76,6 +83,24 @@ def test_orphans_started_otherwise_are_replaced(data_dir: Path) -> None:
         assert not alive(killed.told.postgres_pid)
         assert not alive(killed.told.valkey_pid)
         assert noted(servers) == [("kept",)]
+
+
+def test_an_orphan_recovering_from_a_crash_of_its_own_is_adopted(data_dir: Path) -> None:
+    killed = Driver(data_dir)
+    note(killed.told.database_url)
+    killed.kill()
+    helpers = [
+        process.pid
+        for process in processes.table()
+        if process.program.startswith("postgres: walwriter")
+        and process.folder == folder_identity(data_dir / "postgres")
+    ]
+    for pid in helpers:
+        os.kill(pid, signal.SIGKILL)
+
+    with start(data_dir) as servers:
+        assert noted(servers) == [("kept",)]
+    assert not alive(killed.told.postgres_pid)
 
 
 class HastyValkey(Valkey):
@@ -169,3 +194,12 @@ def test_a_lost_password_is_one_sentence(data_dir: Path) -> None:
         (data_dir / "postgres.password").unlink()
         with pytest.raises(EmbeddedError, match="password of the embedded PostgreSQL is missing"):
             _ = servers.database_url
+
+
+def test_a_wrong_password_is_one_sentence(data_dir: Path) -> None:
+    (data_dir / "postgres.password").write_text("guess")
+
+    with pytest.raises(ServerFailedError, match="password authentication failed") as raised:
+        start(data_dir, durable=False, valkey=False)
+
+    assert "\n" not in str(raised.value)
