@@ -14,7 +14,7 @@ from shared.domain.states import Memory
 from shared.domain.versions import MessageBody, ResponseFormat
 from shared.errors import ConflictError, Flaw, NotFoundError
 from shared.ids import VersionId, WorkspaceId, parse
-from shared.services import pages
+from shared.services import views
 from shared.services.keys import Principal
 from shared.store import prompts, submitting, workspaces
 from shared.store.database import Tx
@@ -133,7 +133,7 @@ async def listed(deps: Deps, principal: Principal, page: Page) -> Slice[PromptVi
     """List the prompts of the workspace."""
     async with deps.store.transaction() as tx:
         found = await prompts.listed(tx, principal.workspace_id, page)
-    return pages.shown(found, _view)
+    return views.page(found, _view)
 
 
 async def get(deps: Deps, principal: Principal, slug: str) -> PromptView:
@@ -194,7 +194,7 @@ async def list_versions(
     async with deps.store.transaction() as tx:
         prompt = await _prompt(tx, principal.workspace_id, slug)
         found = await prompts.versions(tx, prompt.id, page)
-    return pages.shown(found, _version_view)
+    return views.page(found, _version_view)
 
 
 async def publish(deps: Deps, principal: Principal, slug: str, number: str) -> VersionView:
@@ -237,9 +237,7 @@ async def list_tags(deps: Deps, principal: Principal, slug: str) -> list[TagView
     return [_tag_view(row, number) for row, number in found]
 
 
-async def set_tag(
-    deps: Deps, principal: Principal, slug: str, tag: str, body: NewTag
-) -> TagView:
+async def set_tag(deps: Deps, principal: Principal, slug: str, tag: str, body: NewTag) -> TagView:
     """Point a tag at a published version and write down the move.
 
     Raises `NotFoundError` for a version this prompt has not, `ConflictError` for a draft.
@@ -290,7 +288,7 @@ async def tag_history(
         found = await prompts.tag_history(tx, prompt.id, tag, page)
     if not found.rows and page.after is None and page.before is None:
         raise NotFoundError
-    return pages.shown(found, _change_view)
+    return views.page(found, _change_view)
 
 
 async def _prompt(tx: Tx, workspace_id: WorkspaceId, slug: str) -> PromptRow:
@@ -358,7 +356,7 @@ def _version_view(row: PromptVersionRow) -> VersionView:
         published=row.published_at is not None,
         warnings=list(row.warnings),
         created_at=rfc3339(row.created_at),
-        published_at=row.published_at and rfc3339(row.published_at),
+        published_at=views.moment(row.published_at),
     )
 
 
@@ -378,6 +376,6 @@ def _change_view(row: TagChangeRow) -> TagChangeView:
         from_=row.from_number,
         to=row.to_number,
         comment=row.comment,
-        key_id=row.key_id and str(row.key_id),
+        key_id=None if row.key_id is None else str(row.key_id),
         changed_at=rfc3339(row.changed_at),
     )
