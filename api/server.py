@@ -80,19 +80,16 @@ class WebServer:
 
     async def stop(self, grace_s: float) -> None:
         """Accept nothing more, let what is under way finish, and after the grace cut it off."""
-        if self._server is None or self._stopped.is_set():
-            return
-        self._server.close()
+        if self._server is not None:
+            self._server.close()
         for connection in list(self._state.connections):
             connection.shutdown()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(grace_s):
-                await self._finish()
+        await self._finish(grace_s)
         for connection in list(self._state.connections):
             connection.transport.abort()
         for task in list(self._state.tasks):
             task.cancel()
-        await self._finish()
+        await self._finish(LINGER_S)
         if self._clock is not None:
             self._clock.cancel()
         self._stopped.set()
@@ -101,10 +98,12 @@ class WebServer:
         """Wait until somebody has stopped the server."""
         await self._stopped.wait()
 
-    async def _finish(self) -> None:
-        while self._state.tasks:
-            await asyncio.wait(list(self._state.tasks))
-        await self._state.quiet.wait()
+    async def _finish(self, within_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self._state.tasks:
+                    await asyncio.wait(list(self._state.tasks))
+                await self._state.quiet.wait()
 
     def _protocol(self) -> "_Protocol":
         return _Protocol(self._config, self._state, self._receive_timeout_s)
@@ -172,9 +171,9 @@ class _Protocol(HttpToolsProtocol):
         self._received = 0
 
     def on_headers_complete(self) -> None:
+        super().on_headers_complete()  # may find that the target is none
         self._head_open = False
         self._stop_timer()  # the body has a time of its own
-        super().on_headers_complete()
         self.headers = []  # trailers come here, and may not become headers afterwards
 
     def on_message_complete(self) -> None:
@@ -228,18 +227,19 @@ class _Protocol(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, error: AppError) -> None:
-        """Answer in the application's stead, then say goodbye."""
+        """Answer in the application's stead where that is still possible, then say goodbye."""
         cycle = self._unanswered()
+        answered = cycle is None and self._message_open and not self._head_open
+        if answered or (cycle is not None and (cycle.response_started or self.pipeline)):
+            self.transport.abort()
+            return
+        if cycle is not None and not cycle.more_body:  # an earlier request: end after its answer
+            cycle.keep_alive = False
+            self._closing = True
+            self._stop_timer()
+            self.flow.pause_reading()
+            return
         if cycle is not None:
-            if not cycle.more_body:  # an earlier request is being answered: end after it
-                cycle.keep_alive = False
-                self._closing = True
-                self._stop_timer()
-                self.flow.pause_reading()
-                return
-            if cycle.response_started or self.pipeline:
-                self.transport.abort()
-                return
             cycle.disconnected = True
             cycle.message_event.set()
         self.transport.write(_raw(error, self.server_state.default_headers))

@@ -122,6 +122,13 @@ async def read_answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]
     return int(head[0].split()[1]), fields, msgspec.json.decode(body)
 
 
+async def _rest_of(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read()
+    except ConnectionResetError:
+        return b""
+
+
 def statuses(answers: bytes) -> list[int]:
     return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", answers)]
 
@@ -368,6 +375,24 @@ async def test_a_body_waited_for_by_100_continue_is_asked_for(site: Site) -> Non
         writer.write(b"{}")
 
         assert (await read_answer(reader))[0] == 200
+
+
+@pytest.mark.parametrize("rest", [b"", b"xyz\r\n"])
+async def test_an_answered_request_is_not_answered_twice(site: Site, rest: bytes) -> None:
+    async with site.client() as (reader, writer), asyncio.timeout(PATIENCE_S):
+        writer.write(
+            b"POST /echo HTTP/1.1\r\ntransfer-encoding: chunked\r\ncontent-type: text/plain\r\n\r\n"
+        )
+        status, _, _ = await read_answer(reader)
+        writer.write(rest)
+
+        assert (status, await _rest_of(reader)) == (415, b"")
+
+
+async def test_half_a_second_request_is_timed_out_after_the_first_was_answered(site: Site) -> None:
+    answer = await site.ask(HEAD + b"\r\n" + HEAD)
+
+    assert statuses(answer) == [200, 408]
 
 
 async def test_trailers_never_become_headers(site: Site) -> None:
