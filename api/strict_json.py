@@ -167,13 +167,20 @@ def _may_be_unacceptable(body: bytes, limits: Limits) -> bool:
         or b"\x7f" in body
         or len(body) > limits.string_bytes
         or body.count(b"[") + body.count(b"{") > limits.depth
-        or body.count(b",") + body.count(b":") + body.count(b"[") >= limits.nodes
+        or (
+            len(body) > limits.nodes
+            and body.count(b",") + body.count(b":") + body.count(b"[") >= limits.nodes
+        )
     )
 
 
 def _refuse_a_flood(body: bytes, limits: Limits) -> None:
     """Refuse far too many values before objects are made of them: each comma brings one more."""
-    if body.count(b",") >= limits.nodes and _STRING.sub(b"", body).count(b",") >= limits.nodes:
+    if (
+        len(body) > limits.nodes
+        and body.count(b",") >= limits.nodes
+        and _STRING.sub(b"", body).count(b",") >= limits.nodes
+    ):
         _refuse(f"has more than {limits.nodes:,} values", None)
 
 
