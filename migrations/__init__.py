@@ -3,19 +3,20 @@
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-HEAD = "0001"
 _LOCK = 0x72756E6C616E65  # "runlane": two migrations at once wait for each other
 
 
 def upgrade(database_url: str, revision: str = "head") -> None:
-    """Bring a database to a revision. Raises `sqlalchemy.exc.OperationalError` if unreachable."""
+    """Bring a database to a revision. Raises `psycopg.OperationalError` if it is unreachable."""
     _run(database_url, lambda config: command.upgrade(config, revision))
 
 
@@ -45,7 +46,11 @@ def config_for(connection: Connection | None) -> Config:
 
 
 def _run(database_url: str, action: Any) -> None:
-    with _engine(database_url).connect() as connection:
+    try:
+        connection = _engine(database_url).connect()
+    except OperationalError as error:
+        raise psycopg.OperationalError(str(error.orig)) from error
+    with connection:
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
         connection.commit()
         try:

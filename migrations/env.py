@@ -1,6 +1,6 @@
 """How Alembic runs here: on a given connection, with short locks, comparing types too."""
 
-from typing import Any
+from typing import Any, Literal
 
 from alembic import context
 from sqlalchemy import text
@@ -8,7 +8,7 @@ from sqlalchemy import text
 from shared.store.tables import METADATA
 
 
-def render_item(kind: str, item: Any, autogen: Any) -> str | bool:
+def render_item(kind: str, item: Any, autogen: Any) -> str | Literal[False]:
     """Write our own column types in a migration as plain SQLAlchemy."""
     if kind == "type" and type(item).__name__ == "Xid8":
         autogen.imports.add("from migrations.types import Xid8")

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -137,8 +138,9 @@ async def tenant(deps: Deps) -> Tenant:
 @pytest.fixture
 async def client(deps: Deps, tenant: Tenant) -> AsyncIterator[httpx.AsyncClient]:
     """The API as the tenant's admin sees it, base URL and key set."""
+    app: Any = create_app(deps)  # Litestar types its scopes more closely than httpx
     async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(create_app(deps)),
+        transport=httpx.ASGITransport(app),
         base_url="http://runlane.test/api/v1",
         headers={"Authorization": f"Bearer {tenant.key}"},
     ) as client:

@@ -289,7 +289,7 @@ class Executor:
     async def _plan(self, run: ClaimedRun) -> _Plan:
         compiled = await self._patiently(lambda: self._deps.compiled(run.version_id))
         provider_name, _, bare = run.model.partition("/")
-        provider = self._providers.get(provider_name)
+        provider = await self._providers.get(provider_name)
         if provider is None:
             raise _GiveUpError(
                 "unknown_provider",

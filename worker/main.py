@@ -39,6 +39,7 @@ class WorkerProcess:
     async def start(self) -> None:
         """Enter the table of sessions and begin."""
         await self._session.open()
+        self._providers.preload()
         self._begin(self._lanes.async_run())
         self._begin(self._sweeper.run_forever())
         self._begin(self._deliverer.poll_forever(self._session.may_start))

@@ -36,7 +36,7 @@ async def provider_at(name: str, url: str, **settings: Any) -> AsyncIterator[Pro
     providers = registry.build(
         Settings(openai_base_url=f"{url}/v1", anthropic_base_url=url, **settings)
     )
-    provider = providers.get(name)
+    provider = await providers.get(name)
     assert provider is not None
     try:
         yield provider

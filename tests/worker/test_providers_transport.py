@@ -156,7 +156,7 @@ async def test_no_cookie_is_kept(vendor: str) -> None:
 async def test_the_registry_knows_three_providers_and_closes_them() -> None:
     providers = registry.build(Settings())
 
-    names = {name for name in ("openai", "anthropic", "sim", "other") if providers.get(name)}
+    names = {name for name in ("openai", "anthropic", "sim", "other") if await providers.get(name)}
     await providers.aclose()
 
     assert names == {"openai", "anthropic", "sim"}

@@ -1,45 +1,85 @@
 """Which providers there are: one client per process and vendor."""
 
 import asyncio
-from collections.abc import Iterable
+import importlib
+from collections.abc import Callable, Iterable, Mapping
 
 from shared.clock import Clock, SystemClock
 from shared.settings import Settings
-from worker.providers.anthropic import AnthropicProvider
 from worker.providers.base import Provider
-from worker.providers.openai import OpenAiProvider
 from worker.providers.sim import SimProvider
 from worker.providers.transport import HttpClient
 
+Loader = Callable[[], Provider]
+
 
 class Providers:
-    """The providers by name."""
+    """The providers by name.
 
-    def __init__(self, providers: Iterable[Provider]) -> None:
-        self._by_name = {provider.name: provider for provider in providers}
+    The vendors' SDKs take seconds to import: `preload` does that beside the loop, and whoever
+    needs one meanwhile waits for it.
+    """
 
-    def get(self, name: str) -> Provider | None:
-        return self._by_name.get(name)
+    def __init__(
+        self, ready: Iterable[Provider], loaders: Mapping[str, tuple[str, Loader]] | None = None
+    ) -> None:
+        self._ready = {provider.name: provider for provider in ready}
+        self._loaders = dict(loaders or {})
+        self._loading: dict[str, asyncio.Task[Provider]] = {}
+
+    def preload(self) -> None:
+        """Begin to load what is not loaded."""
+        for name in self._loaders:
+            _ = self._load(name)
+
+    async def get(self, name: str) -> Provider | None:
+        found = self._ready.get(name)
+        if found is None and name in self._loaders:
+            return await asyncio.shield(self._load(name))
+        return found
 
     async def aclose(self) -> None:
-        await asyncio.gather(*(provider.aclose() for provider in self._by_name.values()))
+        await asyncio.gather(*self._loading.values(), return_exceptions=True)
+        await asyncio.gather(*(provider.aclose() for provider in self._ready.values()))
+
+    def _load(self, name: str) -> "asyncio.Task[Provider]":
+        if name not in self._loading:
+            self._loading[name] = asyncio.create_task(self._loaded(name))
+        return self._loading[name]
+
+    async def _loaded(self, name: str) -> Provider:
+        module, make = self._loaders[name]
+        await asyncio.to_thread(importlib.import_module, module)
+        self._ready[name] = make()
+        return self._ready[name]
 
 
 def build(settings: Settings, clock: Clock | None = None) -> Providers:
     """Make every provider. Connections are opened by the first call, as many as there are slots."""
     clock = clock or SystemClock(settings.clock_skew_s)
-    return Providers(
-        (
-            OpenAiProvider(
-                base_url=settings.openai_base_url, http_client=_http_client(settings), clock=clock
-            ),
-            AnthropicProvider(
-                base_url=settings.anthropic_base_url,
-                http_client=_http_client(settings),
-                clock=clock,
-            ),
-            SimProvider(),
+
+    def openai() -> Provider:
+        from worker.providers.openai import OpenAiProvider  # noqa: PLC0415 (slow to import)
+
+        return OpenAiProvider(
+            base_url=settings.openai_base_url, http_client=_http_client(settings), clock=clock
         )
+
+    def anthropic() -> Provider:
+        from worker.providers.anthropic import AnthropicProvider  # noqa: PLC0415 (slow to import)
+
+        return AnthropicProvider(
+            base_url=settings.anthropic_base_url,
+            http_client=_http_client(settings),
+            clock=clock,
+        )
+
+    return Providers(
+        (SimProvider(),),
+        {
+            "openai": ("worker.providers.openai", openai),
+            "anthropic": ("worker.providers.anthropic", anthropic),
+        },
     )
 
 

@@ -1,0 +1,177 @@
+"""The `runlane` command."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+import psycopg
+import typer
+from pydantic import ValidationError
+
+import migrations
+from cli import dev, receive, serve
+from cli.embedded import EmbeddedError
+from cli.first_start import read_env
+from cli.serve import StartError, Stop
+from shared import log
+from shared.errors import AppError
+from shared.ids import WorkspaceId, parse
+from shared.services import key_management, workspaces
+from shared.settings import Settings, environment
+from shared.vault import VaultError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Run prompts for your product: queued, durable, with signed webhooks.",
+)
+workspaces_app = typer.Typer(no_args_is_help=True, help="Tenants, for the operator.")
+keys_app = typer.Typer(no_args_is_help=True, help="API keys, for the operator.")
+app.add_typer(workspaces_app, name="workspaces")
+app.add_typer(keys_app, name="keys")
+
+
+def main() -> None:
+    """Run the command line; what a person can act on is one sentence, never a traceback."""
+    try:
+        app()
+    except ValidationError as error:
+        _fail("; ".join(f"{_setting(e['loc'])}: {e['msg']}" for e in error.errors()))
+    except (EmbeddedError, StartError, VaultError, receive.ReceiveError) as error:
+        _fail(str(error))
+    except AppError as error:
+        _fail(error.detail)
+    except psycopg.OperationalError as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        _fail(f"The database of DATABASE_URL cannot be used ({lines[0]}).")
+
+
+@app.command("dev")
+def run_dev() -> None:
+    """Start everything here: API, worker, private PostgreSQL and Valkey."""
+    dev.run(_settings("WARNING"))
+
+
+@app.command("api")
+def run_api() -> None:
+    """Serve the HTTP API over DATABASE_URL and REDIS_URL."""
+    _run(serve.serve_api)
+
+
+@app.command("worker")
+def run_worker() -> None:
+    """Execute runs and deliver webhooks over DATABASE_URL and REDIS_URL."""
+    _run(serve.serve_worker)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database of DATABASE_URL to the newest schema."""
+    url = _settings().database_url.get_secret_value()
+    if not url:
+        raise StartError("DATABASE_URL is not set.")
+    migrations.upgrade(url)
+    print(f"The database has schema {migrations.current(url)}.")
+
+
+@app.command("receive")
+def receive_webhooks(
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any.")] = 0,
+    environments: Annotated[
+        list[str] | None, typer.Option("--environment", "-e", help="Only these environments.")
+    ] = None,
+) -> None:
+    """Receive webhooks on this machine, check their signatures and print them."""
+    env_file = _settings().data_dir / "dev.env"
+    known = read_env(env_file) | dict(environment())
+    url, key = known.get("RUNLANE_URL"), known.get("RUNLANE_API_KEY")
+    if not url or not key:
+        raise receive.ReceiveError(
+            "Set RUNLANE_URL and RUNLANE_API_KEY, or start `runlane dev` first."
+        )
+    asyncio.run(receive.run(url, key, port, environments or []))
+
+
+@workspaces_app.command("create")
+def create_workspace(
+    name: str,
+    environments: Annotated[
+        list[str] | None,
+        typer.Option("--environment", "-e", help="Repeat; the first is the default."),
+    ] = None,
+    server_credentials: Annotated[
+        bool | None,
+        typer.Option(help="May it use the server's own provider keys? The first one may."),
+    ] = None,
+) -> None:
+    """Make a workspace and print its id."""
+
+    async def make(settings: Settings) -> str:
+        async with serve.opened(settings) as (state, _):
+            made = await workspaces.create_workspace(
+                state,
+                name,
+                server_credentials=server_credentials,
+                environments=environments or ["production"],
+            )
+            return str(made.id)
+
+    print(asyncio.run(make(_settings())))
+
+
+@keys_app.command("create")
+def create_key(
+    workspace: Annotated[str, typer.Argument(help="The workspace's id.")],
+    name: Annotated[str, typer.Option(help="What the key is for.")] = "operator",
+    scopes: Annotated[
+        list[str] | None, typer.Option("--scope", "-s", help="Repeat; admin when left out.")
+    ] = None,
+) -> None:
+    """Make an API key of a workspace and print it; it is never shown again."""
+    workspace_id = parse(workspace)
+    if workspace_id is None:
+        raise StartError(
+            "A workspace is named by its id, as `runlane workspaces create` prints it."
+        )
+
+    async def make(settings: Settings) -> str:
+        async with serve.opened(settings) as (state, _):
+            made = await key_management.create_for(
+                state, WorkspaceId(workspace_id), name, scopes or ["admin"]
+            )
+            return made.key
+
+    print(asyncio.run(make(_settings())))
+
+
+def _run(work: Callable[[Settings, Stop], Coroutine[Any, Any, None]]) -> None:
+    settings = _settings()
+
+    async def until_stopped() -> None:
+        stop = Stop()
+        stop.listen()
+        await work(settings, stop)
+
+    with asyncio.Runner(loop_factory=serve.new_event_loop) as runner:
+        runner.run(until_stopped())
+
+
+def _settings(level: str | None = None) -> Settings:
+    settings = Settings()
+    log.configure(level or settings.log_level)
+    return settings
+
+
+def _setting(place: tuple[int | str, ...]) -> str:
+    return str(place[0]).upper() if place else "settings"
+
+
+def _fail(sentence: str) -> None:
+    print(sentence, file=sys.stderr)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
