@@ -39,7 +39,7 @@ def reach(name: str) -> None:
 
 
 def arm(spec: str) -> None:
-    """Make one crash point effective: `before_intent:kill`, `after_send:stop`, `after_claim:kill:3`.
+    """Make one crash point effective: `before_intent:kill`, `after_claim:stop:3`.
 
     The optional number says at which visit it fires (1 where absent), once in the process's life.
     Raises `ValueError` for an unknown name or effect.

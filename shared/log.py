@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 _SECRET_NAME = re.compile(
-    r"authorization|password|passwd|secret|token$|api_?key|master_?key|cookie|signature", re.I
+    r"authorization|password|passwd|secret|token$|api_?key|master_?key|cookie|signature", re.IGNORECASE
 )
 _SECRET_TEXT = re.compile(
     r"rl_[0-9A-Za-z]{8}_[0-9A-Za-z]{8,}"  # our API keys

@@ -39,7 +39,7 @@ def test_a_retry_never_waits_longer_than_the_cap(attempt: int, rng: Random) -> N
 
 
 def test_the_same_chance_gives_the_same_wait() -> None:
-    first, second = (backoff.retry_wait_s(3, Random(7)) for _ in range(2))  # noqa: S311 (no secret)
+    first, second = (backoff.retry_wait_s(3, Random(7)) for _ in range(2))
 
     assert first == second
 
@@ -53,7 +53,7 @@ def test_what_a_provider_tells_wins_up_to_an_hour(told: float | None, expected: 
 
 def test_a_delivery_follows_its_schedule_until_it_is_exhausted() -> None:
     waits = [
-        backoff.webhook_wait_s(tries, SCHEDULE, 0, Random(1))  # noqa: S311 (no secret)
+        backoff.webhook_wait_s(tries, SCHEDULE, 0, Random(1))
         for tries in range(12)
     ]
 
@@ -75,7 +75,7 @@ def test_a_delivery_keeps_within_the_jitter(tries: int, rng: Random) -> None:
 def test_a_receiver_lengthens_a_wait_up_to_an_hour_and_never_shortens_it(
     tries: int, told: float, expected: float | None
 ) -> None:
-    rng = Random(1)  # noqa: S311 (no secret)
+    rng = Random(1)
 
     assert expected == backoff.webhook_wait_s(tries, SCHEDULE, 0, rng, told)
 
