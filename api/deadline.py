@@ -11,7 +11,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from litestar.types.asgi_types import Message
 
 from api import errors
-from shared.errors import UnavailableError
+from shared.errors import AppError, UnavailableError
 
 ENDS_AT = "ends_at"
 """In `scope["state"]`: the monotonic second by which the request has to be answered."""
@@ -30,8 +30,9 @@ class Deadline:
             return
         loop = asyncio.get_running_loop()
         scope["state"][ENDS_AT] = loop.time() + self._seconds
-        answer = _Once(send, scope["state"]["request_id"])
-        # A submission answers by itself just before: only it knows whether something was stored.
+        # Submissions know what they stored and answer by themselves, so that here nothing was.
+        harmless = scope["method"] == "GET" or scope["path"].endswith("/runs")
+        answer = _Once(send, scope["state"]["request_id"], harmless=harmless)
         timer = loop.call_later(self._seconds + 0.1, answer.give_up)
         try:
             await self._app(scope, receive, answer)
@@ -42,8 +43,9 @@ class Deadline:
 class _Once:
     """Lets one answer out: the application's or ours, whichever comes first."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, request_id: str, *, harmless: bool) -> None:
         self._send = send
+        self._harmless = harmless
         self._request_id = request_id
         self._started = False
         self._gave_up: asyncio.Task[None] | None = None
@@ -57,7 +59,14 @@ class _Once:
     def give_up(self) -> None:
         if not self._started:
             self._started = True
-            error = UnavailableError("This took too long; nothing was stored.")
+            error = (
+                UnavailableError("This took too long; nothing was stored.")
+                if self._harmless
+                else AppError(
+                    "This took too long: it may or may not have been stored.",
+                    code="outcome_unknown",
+                )
+            )
             self._gave_up = asyncio.ensure_future(
                 errors.send_problem(self._send, error, self._request_id)
             )

@@ -21,11 +21,14 @@ from shared.errors import (
     ForbiddenError,
     MethodNotAllowedError,
     NotFoundError,
+    OutcomeUnknownError,
     RateLimitedError,
     TooLargeError,
     UnacceptableError,
     UnauthorizedError,
+    UnavailableError,
 )
+from shared.store import database
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -86,6 +89,8 @@ async def send_problem(send: Send, error: AppError, request_id: str) -> None:
 def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Litestar's one exception handler: `exception_handlers={Exception: errors.handle}`."""
     known = as_app_error(error)
+    if known.code == OutcomeUnknownError.code and request.method == "GET":
+        known = UnavailableError("The database is away; reading changes nothing.")
     return Response(
         problem(known, request.scope["state"].get("request_id", "")),
         status_code=known.status,
@@ -103,6 +108,13 @@ def as_app_error(error: Exception) -> AppError:
             return _unacceptable([flaw_of(error)])
         case HTTPException():
             return _of_litestar(error)
+        case _ if database.refused(error):
+            return UnavailableError("The database is away or busy; nothing was stored.")
+        case _ if database.lost(error):
+            return AppError(
+                "The connection to the database was lost: it may or may not have been stored.",
+                code="outcome_unknown",
+            )
         case _:
             return unexpected(error)
 

@@ -11,10 +11,32 @@ Key = tuple[str, str, str]
 
 
 @dataclass(slots=True)
+class _Second:
+    at: int
+    calls: int = 0
+    failures: int = 0
+
+
+@dataclass(slots=True)
 class _Circuit:
-    calls: deque[tuple[float, bool]] = field(default_factory=deque)
+    seconds: deque[_Second] = field(default_factory=deque)
+    calls: int = 0
+    failures: int = 0
     open_until: float | None = None
     probing: bool = False
+
+    def count(self, now: float, window_s: float, *, failed: bool) -> None:
+        """Add one call and forget the seconds before the window; a second costs one entry."""
+        while self.seconds and self.seconds[0].at < now - window_s:
+            old = self.seconds.popleft()
+            self.calls -= old.calls
+            self.failures -= old.failures
+        if not self.seconds or self.seconds[-1].at != int(now):
+            self.seconds.append(_Second(int(now)))
+        self.calls += 1
+        self.failures += failed
+        self.seconds[-1].calls += 1
+        self.seconds[-1].failures += failed
 
 
 class Breakers:
@@ -56,14 +78,11 @@ class Breakers:
             return False
         reopened = circuit.probing and failed
         circuit.probing = False
-        circuit.calls.append((now, failed))
-        while circuit.calls and circuit.calls[0][0] < now - self._settings.breaker_window_s:
-            circuit.calls.popleft()
-        failures = sum(1 for _, bad in circuit.calls if bad)
+        circuit.count(now, self._settings.breaker_window_s, failed=failed)
         too_many = (
             failed
-            and failures >= self._settings.breaker_failures
-            and 2 * failures >= len(circuit.calls)
+            and circuit.failures >= self._settings.breaker_failures
+            and 2 * circuit.failures >= circuit.calls
         )
         if not (at_once or too_many or reopened):
             return False

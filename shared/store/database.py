@@ -114,10 +114,11 @@ class Store:
 
 def lost(error: BaseException) -> bool:
     """Tell whether the connection went away, so that a commit's outcome is unknown."""
+    cause = getattr(error, "orig", None) or error
     return (
-        isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-        and not isinstance(error, PoolTimeout | PoolClosed)
-        and (error.sqlstate is None or error.sqlstate.startswith(("08", "57P")))
+        isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
+        and not isinstance(cause, PoolTimeout | PoolClosed)
+        and (cause.sqlstate is None or cause.sqlstate.startswith(("08", "57P")))
     )
 
 
@@ -136,8 +137,7 @@ def refused(error: BaseException) -> bool:
 
 def away(error: BaseException) -> bool:
     """Tell whether an error means that the database cannot be used right now."""
-    cause = getattr(error, "orig", None) or error
-    return refused(cause) or lost(cause)
+    return refused(error) or lost(error)
 
 
 async def _check(connection: AsyncConnection[TupleRow]) -> None:
