@@ -155,7 +155,7 @@ async def insert_environment(
         id=environment_id, workspace_id=workspace_id, name=name, is_default=is_default
     )
     tx.add(row)
-    with conflicts.told_as(_name_taken(name)):
+    with conflicts.told_as(name_taken(name)):
         await tx.flush()
     await tx.refresh(row)
     return row
@@ -192,7 +192,7 @@ async def environment_ids(
             col(EnvironmentRow.deleted_at).is_(None),
         )
     )
-    return dict(rows.tuples())
+    return dict(rows.all())
 
 
 async def environment_names(
@@ -205,7 +205,7 @@ async def environment_names(
             col(EnvironmentRow.id).in_(set(environment_ids)),
         )
     )
-    return dict(rows.tuples())
+    return dict(rows.all())
 
 
 async def environments(
@@ -229,8 +229,13 @@ async def update_environment(
         row.is_default = True
     if name is not None:
         row.name = name
-    with conflicts.told_as(_name_taken(row.name)):
+    with conflicts.told_as(name_taken(row.name)):
         await tx.flush()
+
+
+def name_taken(name: str) -> ConflictError:
+    """The error for a name that another environment has, in whatever case."""
+    return ConflictError(f"An environment named '{name}' exists.", code="name_taken")
 
 
 async def live_runs_in(tx: Tx, environment_id: UUID) -> bool:
@@ -251,11 +256,22 @@ async def delete_environment(tx: Tx, row: EnvironmentRow) -> None:
     await tx.flush()
 
 
+async def find_variable(tx: Tx, environment_id: UUID, key: str) -> EnvironmentVariableRow | None:
+    """A variable by its name."""
+    return await tx.get(EnvironmentVariableRow, (environment_id, key))
+
+
+async def count_variables(tx: Tx, environment_id: UUID) -> int:
+    """How many variables an environment has."""
+    query = select(func.count()).where(col(EnvironmentVariableRow.environment_id) == environment_id)
+    return (await tx.scalar(query)) or 0
+
+
 async def put_variable(
     tx: Tx, environment: EnvironmentRow, key: str, sealed: bytes, last4: str
 ) -> EnvironmentVariableRow:
     """Set a sealed variable."""
-    row = await tx.get(EnvironmentVariableRow, (environment.id, key))
+    row = await find_variable(tx, environment.id, key)
     if row is None:
         row = EnvironmentVariableRow(
             environment_id=environment.id,
@@ -274,7 +290,7 @@ async def put_variable(
 
 async def delete_variable(tx: Tx, row: EnvironmentRow, key: str) -> bool:
     """Remove a variable; `False` where there is none."""
-    found = await tx.get(EnvironmentVariableRow, (row.id, key))
+    found = await find_variable(tx, row.id, key)
     if found is None:
         return False
     await tx.delete(found)
@@ -294,10 +310,6 @@ async def variables(tx: Tx, environment_id: UUID) -> Sequence[EnvironmentVariabl
 def limited_to(column: Any, environment_ids: Collection[UUID]) -> ColumnElement[bool]:
     """Whether an array of environments names some, and none but these; empty would mean all."""
     return and_(func.cardinality(column) > 0, column.contained_by(list(environment_ids)))
-
-
-def _name_taken(name: str) -> ConflictError:
-    return ConflictError(f"An environment named '{name}' exists.", code="name_taken")
 
 
 async def _clear_default(tx: Tx, workspace_id: WorkspaceId) -> None:

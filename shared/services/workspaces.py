@@ -1,0 +1,57 @@
+"""Workspaces: made by the operator's command line, never over HTTP."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from shared.deps import Deps
+from shared.domain import environments as rules
+from shared.domain import flaws
+from shared.errors import Flaw
+from shared.ids import EnvironmentId, WorkspaceId, new_id
+from shared.store import workspaces
+
+
+class WorkspaceView(msgspec.Struct, frozen=True, rename="camel"):
+    """A workspace just made, with the names of its environments; the first is the default."""
+
+    id: WorkspaceId
+    name: str
+    server_credentials: bool
+    environments: tuple[str, ...]
+
+
+async def create_workspace(
+    deps: Deps,
+    name: str,
+    *,
+    server_credentials: bool | None = None,
+    environments: Sequence[str] = ("production",),
+) -> WorkspaceView:
+    """Add a workspace with its environments, the first of them the default.
+
+    Only the first workspace may use the server's own provider keys, unless `server_credentials`
+    says otherwise. Raises `UnacceptableError` for names that will not do.
+    """
+    flaws.refuse(*flaws.of_name(name), *_environment_flaws(environments))
+    workspace_id = WorkspaceId(new_id())
+    async with deps.store.transaction() as tx:
+        if server_credentials is None:
+            server_credentials = await workspaces.count(tx) == 0
+        await workspaces.insert(tx, workspace_id, name, server_credentials=server_credentials)
+        for place, environment in enumerate(environments):
+            await workspaces.insert_environment(
+                tx, workspace_id, EnvironmentId(new_id()), environment, is_default=place == 0
+            )
+    return WorkspaceView(workspace_id, name, server_credentials, tuple(environments))
+
+
+def _environment_flaws(names: Sequence[str]) -> list[Flaw]:
+    found = [
+        flaw
+        for place, name in enumerate(names)
+        for flaw in rules.name_flaws(name, f"/environments/{place}")
+    ]
+    if len({name.lower() for name in names}) < len(names):
+        found.append(Flaw("/environments", "Each environment needs a name of its own."))
+    return found
