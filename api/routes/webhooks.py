@@ -1,0 +1,85 @@
+"""Webhook endpoints and their secrets."""
+
+from litestar import delete, get, patch, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
+
+from api.auth import SCOPE
+from api.paging import DEPENDENCIES, Asked, Cursors, Listing
+from shared.deps import Deps
+from shared.services import webhooks
+from shared.services.keys import Principal
+from shared.services.webhooks import (
+    CreatedWebhook,
+    NewWebhook,
+    SecretView,
+    WebhookChange,
+    WebhookView,
+)
+
+_READ = {SCOPE: "webhooks:read"}
+_WRITE = {SCOPE: "webhooks:write"}
+
+
+@post("/webhooks", opt=_WRITE, summary="Create a webhook")
+async def create_webhook(
+    data: JSONBody[NewWebhook], principal: NamedDependency[Principal], deps: NamedDependency[Deps]
+) -> CreatedWebhook:
+    """Add an endpoint; this answer shows its signing secret, later ones do not."""
+    return await webhooks.create(deps, principal, data)
+
+
+@get("/webhooks", opt=_READ, dependencies=DEPENDENCIES, summary="List webhooks")
+async def list_webhooks(
+    asked: NamedDependency[Asked],
+    principal: NamedDependency[Principal],
+    deps: NamedDependency[Deps],
+) -> Listing[WebhookView]:
+    """The workspace's endpoints, newest first."""
+    cursors = Cursors(principal.workspace_id, "webhooks")
+    return asked.listing(cursors, await webhooks.listed(deps, principal, asked.page(cursors)))
+
+
+@get("/webhooks/{webhook_id:str}", opt=_READ, summary="Read a webhook")
+async def read_webhook(
+    webhook_id: FromPath[str], principal: NamedDependency[Principal], deps: NamedDependency[Deps]
+) -> WebhookView:
+    """An endpoint without its secret; of its headers, the names."""
+    return await webhooks.get(deps, principal, webhook_id)
+
+
+@get("/webhooks/{webhook_id:str}/secret", opt=_WRITE, summary="Read a webhook's secret")
+async def read_secret(
+    webhook_id: FromPath[str], principal: NamedDependency[Principal], deps: NamedDependency[Deps]
+) -> SecretView:
+    """The newest signing secret; who asks is logged."""
+    return await webhooks.secret(deps, principal, webhook_id)
+
+
+@patch("/webhooks/{webhook_id:str}", opt=_WRITE, summary="Change a webhook")
+async def change_webhook(
+    webhook_id: FromPath[str],
+    data: JSONBody[WebhookChange],
+    principal: NamedDependency[Principal],
+    deps: NamedDependency[Deps],
+) -> WebhookView:
+    """Change what is given; lists and headers are replaced as a whole."""
+    return await webhooks.change(deps, principal, webhook_id, data)
+
+
+@delete("/webhooks/{webhook_id:str}", opt=_WRITE, summary="Delete a webhook")
+async def delete_webhook(
+    webhook_id: FromPath[str], principal: NamedDependency[Principal], deps: NamedDependency[Deps]
+) -> None:
+    """Remove an endpoint; what was still to be delivered to it is canceled."""
+    await webhooks.delete(deps, principal, webhook_id)
+
+
+HANDLERS = [
+    create_webhook,
+    list_webhooks,
+    read_webhook,
+    read_secret,
+    change_webhook,
+    delete_webhook,
+]

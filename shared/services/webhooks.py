@@ -1,0 +1,255 @@
+"""Webhook endpoints: where events go, which ones, and the secrets they are signed with."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from shared import log
+from shared.clock import rfc3339
+from shared.deps import Deps
+from shared.domain import flaws, signing, webhook_urls
+from shared.domain import webhooks as rules
+from shared.domain.paging import Page, Slice
+from shared.domain.states import WebhookFormat
+from shared.domain.webhook_urls import Policy
+from shared.errors import ConflictError, NotFoundError
+from shared.ids import EndpointId, new_id, parse
+from shared.services import environments, views
+from shared.services.keys import Principal
+from shared.store import endpoints, workspaces
+from shared.store.database import Tx
+from shared.store.tables import EndpointRow
+from shared.vault import VaultError
+
+MAX_ENDPOINTS = 50
+
+_log = log.get(__name__)
+
+
+class NewWebhook(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """The body of a creation. Empty `environments` or `events` mean all."""
+
+    url: str
+    environments: list[str] | None = None
+    events: list[str] | None = None
+    format: WebhookFormat | None = None
+    headers: dict[str, str] | None = None
+    description: str | None = None
+    secret: str | None = None
+    include_output: bool | None = None
+
+
+class WebhookChange(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """The body of a change; what is absent stays, a list or `headers` is replaced as a whole."""
+
+    url: str | None = None
+    environments: list[str] | None = None
+    events: list[str] | None = None
+    format: WebhookFormat | None = None
+    headers: dict[str, str] | None = None
+    description: str | None = None
+    include_output: bool | None = None
+
+
+class WebhookView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """An endpoint without its secret. `headers` are names only; null when no key opens them."""
+
+    id: str
+    url: str
+    environments: list[str]
+    events: list[str]
+    format: str
+    headers: list[str] | None
+    description: str
+    include_output: bool
+    created_at: str
+    disabled_at: str | None
+    disabled_reason: str | None
+
+
+class CreatedWebhook(WebhookView, frozen=True, rename="camel", kw_only=True):
+    """The answer to a creation: the only one with the secret, besides its own audited route."""
+
+    secret: str
+
+
+class SecretView(msgspec.Struct, frozen=True):
+    """The secret that an endpoint's owner should verify with."""
+
+    secret: str
+
+
+async def create(deps: Deps, principal: Principal, body: NewWebhook) -> CreatedWebhook:
+    """Add an endpoint.
+
+    Raises `UnacceptableError` for URL, names, headers or secret, `ConflictError` when there are
+    too many or no master key is set, `ForbiddenError` for environments beyond the key's.
+    """
+    _check(deps, body)
+    secret = signing.new_secret() if body.secret is None else body.secret
+    signing.parse_secret(secret)
+    workspace_id, endpoint_id = principal.workspace_id, EndpointId(new_id())
+    async with deps.store.transaction() as tx:
+        await workspaces.hold(tx, workspace_id)
+        if await endpoints.count(tx, workspace_id) >= MAX_ENDPOINTS:
+            raise ConflictError(
+                f"A workspace may have {MAX_ENDPOINTS} webhooks: delete one first.",
+                code="too_many_webhooks",
+            )
+        columns = await _columns(deps, tx, principal, endpoint_id, body)
+        columns.setdefault("format", WebhookFormat.STANDARD.value)
+        if "environment_ids" not in columns:
+            environments.demand(principal, ())
+        row = await endpoints.insert(
+            tx, {**columns, "id": endpoint_id, "workspace_id": workspace_id}
+        )
+        secret_id = new_id()
+        sealed = environments.seal(
+            deps, secret.encode(), "webhook_secrets", secret_id, workspace_id
+        )
+        await endpoints.insert_secret(tx, secret_id, workspace_id, endpoint_id, sealed)
+        view = _view(deps, row, await _names(tx, principal, [row]))
+    return CreatedWebhook(**msgspec.structs.asdict(view), secret=secret)
+
+
+async def listed(deps: Deps, principal: Principal, page: Page) -> Slice[WebhookView]:
+    """List the endpoints of the workspace, or of the environments the key is limited to."""
+    async with deps.store.transaction() as tx:
+        found = await endpoints.listed(
+            tx, principal.workspace_id, page, within=principal.environment_ids
+        )
+        names = await _names(tx, principal, found.rows)
+    return views.page(found, lambda row: _view(deps, row, names))
+
+
+async def get(deps: Deps, principal: Principal, endpoint_id: str) -> WebhookView:
+    """Read an endpoint, without its secret."""
+    async with deps.store.transaction() as tx:
+        row = await _endpoint(tx, principal, endpoint_id)
+        return _view(deps, row, await _names(tx, principal, [row]))
+
+
+async def secret(deps: Deps, principal: Principal, endpoint_id: str) -> SecretView:
+    """Show the newest secret of an endpoint; the log says which key asked."""
+    async with deps.store.transaction() as tx:
+        endpoint = await _endpoint(tx, principal, endpoint_id)
+        row = await endpoints.newest_secret(tx, endpoint.id)
+    if row is None:
+        raise NotFoundError
+    try:
+        text = deps.vault.open(row.sealed, "webhook_secrets", row.id, row.workspace_id).decode()
+    except VaultError as error:
+        raise ConflictError(
+            "No configured master key opens this secret.", code="no_master_key"
+        ) from error
+    _log.info("webhook_secret_shown", endpoint_id=str(endpoint.id), key_id=str(principal.key_id))
+    return SecretView(secret=text)
+
+
+async def change(
+    deps: Deps, principal: Principal, endpoint_id: str, body: WebhookChange
+) -> WebhookView:
+    """Change what an endpoint wants; deliveries already written keep their event."""
+    _check(deps, body)
+    async with deps.store.transaction() as tx:
+        await workspaces.hold(tx, principal.workspace_id)
+        row = await _endpoint(tx, principal, endpoint_id)
+        columns = await _columns(deps, tx, principal, EndpointId(row.id), body)
+        await endpoints.change(tx, row, columns)
+        return _view(deps, row, await _names(tx, principal, [row]))
+
+
+async def delete(deps: Deps, principal: Principal, endpoint_id: str) -> None:
+    """Hide an endpoint and cancel what was still to be delivered to it."""
+    async with deps.store.transaction() as tx:
+        await workspaces.hold(tx, principal.workspace_id)
+        await endpoints.remove(tx, await _endpoint(tx, principal, endpoint_id))
+
+
+def _check(deps: Deps, body: NewWebhook | WebhookChange) -> None:
+    if body.url is not None:
+        webhook_urls.check(body.url, Policy.of(deps.settings))
+    flaws.refuse(
+        *rules.event_flaws(body.events or ()),
+        *rules.header_flaws(body.headers or {}),
+        *flaws.of_text(body.description),
+    )
+
+
+async def _columns(
+    deps: Deps,
+    tx: Tx,
+    principal: Principal,
+    endpoint_id: EndpointId,
+    body: NewWebhook | WebhookChange,
+) -> dict[str, Any]:
+    """Turn what a body gives into columns; what is absent is left out."""
+    columns: dict[str, Any] = {
+        "url": body.url,
+        "format": None if body.format is None else body.format.value,
+        "description": body.description,
+        "include_output": body.include_output,
+        "events": None if body.events is None else list(rules.wanted_events(body.events)),
+    }
+    if body.environments is not None:
+        columns["environment_ids"] = await environments.named(tx, principal, body.environments)
+    columns = {name: value for name, value in columns.items() if value is not None}
+    if body.headers is not None:
+        columns["headers"] = _seal_headers(deps, principal, endpoint_id, body.headers)
+    return columns
+
+
+def _seal_headers(
+    deps: Deps, principal: Principal, endpoint_id: EndpointId, headers: Mapping[str, str]
+) -> bytes | None:
+    if not headers:
+        return None
+    return environments.seal(
+        deps,
+        msgspec.json.encode(headers),
+        *("webhook_endpoints", "headers", endpoint_id, principal.workspace_id),
+    )
+
+
+async def _endpoint(tx: Tx, principal: Principal, endpoint_id: str) -> EndpointRow:
+    found = parse(endpoint_id)
+    row = found and await endpoints.find(tx, principal.workspace_id, EndpointId(found))
+    if not row:
+        raise NotFoundError
+    environments.demand(principal, row.environment_ids)
+    return row
+
+
+async def _names(tx: Tx, principal: Principal, rows: Iterable[EndpointRow]) -> Mapping[UUID, str]:
+    wanted = {environment_id for row in rows for environment_id in row.environment_ids}
+    return await workspaces.environment_names(tx, principal.workspace_id, wanted)
+
+
+def _header_names(deps: Deps, row: EndpointRow) -> list[str] | None:
+    if row.headers is None:
+        return []
+    try:
+        opened = deps.vault.open(
+            row.headers, "webhook_endpoints", "headers", row.id, row.workspace_id
+        )
+    except VaultError:
+        return None
+    return list(msgspec.json.decode(opened, type=dict[str, str]))
+
+
+def _view(deps: Deps, row: EndpointRow, names: Mapping[UUID, str]) -> WebhookView:
+    return WebhookView(
+        id=str(row.id),
+        url=row.url,
+        environments=[names[environment_id] for environment_id in row.environment_ids],
+        events=row.events,
+        format=row.format,
+        headers=_header_names(deps, row),
+        description=row.description,
+        include_output=row.include_output,
+        created_at=rfc3339(row.created_at),
+        disabled_at=views.moment(row.disabled_at),
+        disabled_reason=row.disabled_reason,
+    )
