@@ -60,12 +60,10 @@ class Cursors:
 
     def position(self, cursor: str) -> bytes:
         """Read a cursor; raises `InvalidCursorError` unless it was made for this very list."""
-        if len(cursor) <= _MAX_CURSOR and cursor.isascii():
-            decoded = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-            position = decoded[_TAG_BYTES:]
-            if position and self.cursor(position) == cursor:
-                return position
-        raise InvalidCursorError("This cursor does not belong to this list.")
+        position = _decoded(cursor)[_TAG_BYTES:]
+        if not position or self.cursor(position) != cursor:
+            raise _not_ours()
+        return position
 
     def _tag(self, position: bytes) -> bytes:
         return hashlib.sha256(self._bound + position).digest()[:_TAG_BYTES]
@@ -147,9 +145,25 @@ def _id_at(cursors: Cursors, cursor: str | None) -> UUID | None:
         return None
     position = cursors.position(cursor)
     if len(position) != _UUID_BYTES:
-        raise InvalidCursorError("This cursor does not belong to this list.")
+        raise _not_ours()
     return UUID(bytes=position)
 
 
 def _name_at(cursors: Cursors, cursor: str) -> str:
-    return cursors.position(cursor).decode()
+    try:
+        return cursors.position(cursor).decode()
+    except UnicodeDecodeError as error:
+        raise _not_ours() from error
+
+
+def _decoded(cursor: str) -> bytes:
+    if len(cursor) > _MAX_CURSOR:
+        raise _not_ours()
+    try:
+        return base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+    except ValueError as error:
+        raise _not_ours() from error
+
+
+def _not_ours() -> InvalidCursorError:
+    return InvalidCursorError("This cursor does not belong to this list.")
