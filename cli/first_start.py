@@ -1,5 +1,6 @@
 """What a newcomer finds: a workspace, a key, two environments, prompts to run, lines to try."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -71,21 +72,22 @@ def read_env(env_file: Path) -> dict[str, str]:
 def greeting(url: str, env_file: Path, *, new: bool) -> str:
     """The text of a start: where things are and what to type."""
     made = "Made a workspace, an API key and three demo prompts. " if new else ""
+    env, run = (shlex.quote(str(path)) for path in (env_file, env_file.with_name("run.json")))
     return f"""
 Runlane is ready at {url}  (API reference: {url}/docs)
 {made}Stop it with Ctrl-C; everything is kept in {env_file.parent}.
 
 In a second terminal:
 
-  source {env_file}
+  source {env}
 
   # submit a run; the answer holds its id
   curl -s "$RUNLANE_URL/api/v1/prompts/greeting/production/runs" \\
     -H "Authorization: Bearer $RUNLANE_API_KEY" -H "Content-Type: application/json" \\
-    -d '{{"inputs": {{"name": "Ada"}}}}' | tee /tmp/run.json
+    -d '{{"inputs": {{"name": "Ada"}}}}' | tee {run}
 
   # read it, until its status is completed
-  curl -s "$RUNLANE_URL/api/v1/promptruns/$(grep -o '"id":"[^"]*' /tmp/run.json | cut -c7-)" \\
+  curl -s "$RUNLANE_URL/api/v1/promptruns/$(grep -o '"id":"[^"]*' {run} | cut -c7-)" \\
     -H "Authorization: Bearer $RUNLANE_API_KEY"
 
   # in a third terminal: receive signed webhooks, then submit again
