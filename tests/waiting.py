@@ -10,7 +10,10 @@ _T = TypeVar("_T")
 
 
 def until(
-    probe: Callable[[], _T], timeout_s: float = 20, *, otherwise: Callable[[], str] | None = None
+    probe: Callable[[], _T | None],
+    timeout_s: float = 20,
+    *,
+    otherwise: Callable[[], str] | None = None,
 ) -> _T:
     """Poll until the probe answers with something true, and return that.
 
