@@ -1,7 +1,7 @@
 """Making, listing and revoking API keys; who holds one is `services.keys`."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import msgspec
@@ -16,6 +16,8 @@ from shared.services import environments, views
 from shared.services.keys import SCOPES, Principal
 from shared.store import workspaces
 from shared.store.tables import ApiKeyRow
+
+_LONGEST = timedelta(days=36_500)  # the last years of the calendar cannot be written in every zone
 
 
 class NewKey(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -52,9 +54,11 @@ async def create(deps: Deps, principal: Principal, body: NewKey) -> CreatedKey:
     Raises `UnacceptableError` for names and times, `ForbiddenError` for scopes or environments
     that the caller has not.
     """
-    flaws.refuse(*flaws.of_name(body.name), *_scope_flaws(body.scopes))
-    if body.expires_at is not None and body.expires_at <= deps.clock.now():
-        flaws.refuse(Flaw("/expiresAt", "This moment has passed already."))
+    flaws.refuse(
+        *flaws.of_name(body.name),
+        *_scope_flaws(body.scopes),
+        *_expiry_flaws(body.expires_at, deps.clock.now()),
+    )
     for scope in body.scopes:
         principal.demand(scope)
     async with deps.store.transaction() as tx:
@@ -113,6 +117,12 @@ def _scope_flaws(scopes: Sequence[str]) -> list[Flaw]:
         for place, scope in enumerate(scopes)
         if scope not in SCOPES
     ]
+
+
+def _expiry_flaws(expires_at: datetime | None, now: datetime) -> list[Flaw]:
+    if expires_at is None or now < expires_at <= now + _LONGEST:
+        return []
+    return [Flaw("/expiresAt", "A key expires in the future, within a hundred years.")]
 
 
 def _columns(

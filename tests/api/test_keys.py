@@ -157,6 +157,8 @@ async def test_expired_key_is_no_key(client: httpx.AsyncClient, deps: Deps) -> N
         ({"scopes": "admin"}, "invalid", ["/scopes"]),
         ({"environments": ["nowhere"]}, "unknown_environment", ["/environments/0"]),
         ({"expiresAt": "2020-01-01T00:00:00Z"}, "invalid", ["/expiresAt"]),
+        ({"expiresAt": "9999-12-31T23:59:59-12:00"}, "invalid", ["/expiresAt"]),
+        ({"expiresAt": "0001-01-01T00:00:00+12:00"}, "invalid", ["/expiresAt"]),
         ({"expiresAt": "2099-01-01T00:00:00"}, "invalid", ["/expiresAt"]),
         ({"expiresAt": "2099-02-30T00:00:00Z"}, "invalid", ["/expiresAt"]),
         ({"expiresAt": 4_102_444_800}, "invalid", ["/expiresAt"]),
