@@ -201,16 +201,16 @@ async def named(tx: Tx, principal: Principal, names: Sequence[str]) -> list[UUID
 
     Raises `UnacceptableError` for unknown ones, `ForbiddenError` for those beyond the key's.
     """
-    known = await workspaces.environment_ids(tx, principal.workspace_id, names)
+    ids = await workspaces.environment_ids(tx, principal.workspace_id, names)
+    # Only of a well-formed name does Python make the same lower case as the database.
+    found = [ids.get(name.lower()) if rules.is_name(name) else None for name in names]
     message = "There is no environment of this name."
     unknown = [
-        Flaw(f"/environments/{place}", message)
-        for place, name in enumerate(names)
-        if name.lower() not in known
+        Flaw(f"/environments/{place}", message) for place, one in enumerate(found) if one is None
     ]
     if unknown:
         raise UnacceptableError(message, code="unknown_environment", flaws=unknown)
-    environment_ids = list(dict.fromkeys(known[name.lower()] for name in names))
+    environment_ids = list(dict.fromkeys(one for one in found if one is not None))
     demand(principal, environment_ids)
     return environment_ids
 

@@ -262,6 +262,7 @@ async def test_event_filter_is_folded_into_our_own_words(
         ({"url": "https://a:b@example.com/"}, "invalid", ["/url"]),
         ({"url": "https://example.com/" + "x" * 2_030}, "invalid", ["/url"]),
         ({"environments": ["production", "nowhere"]}, "unknown_environment", ["/environments/1"]),
+        ({"environments": ["product\u0131on"]}, "unknown_environment", ["/environments/0"]),
         ({"environments": [""]}, "unknown_environment", ["/environments/0"]),
         ({"environments": "production"}, "invalid", ["/environments"]),
         ({"events": ["run.finished"]}, "invalid", ["/events/0"]),
