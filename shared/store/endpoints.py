@@ -61,12 +61,16 @@ async def remove(tx: Tx, row: EndpointRow) -> None:
 
 async def leave_environment(tx: Tx, environment_id: UUID) -> None:
     """Disable endpoints that name no other environment, and cancel what is due from this one."""
-    await tx.execute(
-        update(EndpointRow)
-        .where(
+    alone = _locked(
+        select(col(EndpointRow.id)).where(
             workspaces.limited_to(col(EndpointRow.environment_ids), [environment_id]),
             col(EndpointRow.disabled_at).is_(None),
-        )
+        ),
+        col(EndpointRow.id),
+    )
+    await tx.execute(
+        update(EndpointRow)
+        .where(col(EndpointRow.id).in_(alone))
         .values(disabled_at=NOW, disabled_reason="environment_deleted")
         .execution_options(synchronize_session=False)
     )
@@ -99,20 +103,21 @@ async def newest_secret(tx: Tx, endpoint_id: UUID) -> WebhookSecretRow | None:
 
 
 async def _cancel_deliveries(tx: Tx, which: ColumnElement[bool]) -> None:
-    """Cancel pending deliveries, locked in the order of their ids like everywhere."""
-    pending = (
-        select(col(DeliveryRow.id))
-        .where(which, col(DeliveryRow.status) == "pending")
-        .order_by(col(DeliveryRow.id))
-        .with_for_update()
-        .cte("pending")
+    pending = _locked(
+        select(col(DeliveryRow.id)).where(which, col(DeliveryRow.status) == "pending"),
+        col(DeliveryRow.id),
     )
     await tx.execute(
         update(DeliveryRow)
-        .where(col(DeliveryRow.id).in_(select(pending.c.id)))
+        .where(col(DeliveryRow.id).in_(pending))
         .values(status="canceled", finished_at=NOW)
         .execution_options(synchronize_session=False)
     )
+
+
+def _locked(ids: Select[UUID], key: Any) -> Select[UUID]:
+    """Lock rows in the order of their ids, as every statement does, before they are changed."""
+    return select(ids.order_by(key).with_for_update().cte("locked").c.id)
 
 
 def _live(workspace_id: WorkspaceId) -> Select[EndpointRow]:
