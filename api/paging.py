@@ -115,6 +115,7 @@ async def provide_asked(
         QueryParameter(
             description="How many to show.",
             schema_extra={
+                "one_of": None,  # of a text or null: what Litestar reads from the annotation
                 "type": "integer",
                 "minimum": 1,
                 "maximum": MAX_LIMIT,
