@@ -28,11 +28,13 @@ class StrictRequest(Request[Any, Any, Any]):
         return _decoder(declared).decode(await self.body())
 
 
-def known_query(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+async def known_query(
+    connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler
+) -> None:
     """Litestar guard: refuse query parameters the handler does not declare, and repeated ones.
 
     Parameters declared as lists may repeat. `opt={QUERY_FAMILIES: ("metadata",)}` allows
-    `metadata[…]=value` with any key, each key once.
+    `metadata[…]=value` with any key, each key once. Asynchronous, or it would cost a thread.
     """
     query = connection.scope["query_string"]
     if query:

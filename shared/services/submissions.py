@@ -231,14 +231,13 @@ async def _store(deps: Deps, new: NewRun, ends_at: float) -> Stored | Stale | Ta
     uncertain = False
     while True:
         outcome = deps.submissions.enqueue(new)
-        left = ends_at - asyncio.get_running_loop().time()
-        done, _ = await asyncio.wait({outcome}, timeout=max(left, 0))
-        if not done:
-            if deps.submissions.withdraw(outcome) and not uncertain:
-                raise UnavailableError("The database is too slow right now; nothing was stored.")
-            raise OutcomeUnknownError(new.id)
         try:
-            return outcome.result()
+            async with asyncio.timeout_at(ends_at):
+                return await asyncio.shield(outcome)
+        except TimeoutError as error:
+            if deps.submissions.withdraw(outcome) and not uncertain:
+                raise UnavailableError("The database is too slow; nothing was stored.") from error
+            raise OutcomeUnknownError(new.id) from error
         except psycopg.Error as error:
             if database.lost(error):
                 uncertain = True
