@@ -13,10 +13,10 @@ from api.auth import SCOPE
 from api.deadline import ENDS_AT
 from shared import ids
 from shared.deps import Deps
-from shared.domain.submissions import Submission
+from shared.domain.submissions import Batch, BatchItem, Submission
 from shared.errors import BadRequestError, NotFoundError
 from shared.ids import RunId
-from shared.services import runs, submissions
+from shared.services import batches, runs, submissions
 from shared.services.keys import Principal
 
 JSON = "application/json"
@@ -71,6 +71,34 @@ async def submit_run(
     return Response(_encode(body), media_type=JSON, headers=headers)
 
 
+@post("/runs/batch", status_code=HTTP_200_OK, opt={SCOPE: "runs:write"}, summary="Submit many")
+async def submit_batch(
+    data: JSONBody[Batch],
+    request: Request[Any, Any, Any],
+    principal: NamedDependency[Principal],
+    deps: NamedDependency[Deps],
+) -> Response[bytes]:
+    """Accept 1 to 1,000 runs in one transaction: all of them, or none."""
+    state = request.scope["state"]
+    documents = state["document"]["runs"]
+    traceparent = _traceparent(request)
+    wanted = [
+        submissions.Request(
+            slug=item.prompt,
+            version=str(item.version),
+            body=item,
+            ends_at=state[ENDS_AT],
+            idempotency_key=item.idempotency_key,
+            fingerprint=_item_fingerprint(item, document),
+            traceparent=traceparent,
+        )
+        for item, document in zip(data.runs, documents, strict=True)
+    ]
+    accepted = await batches.submit(deps, principal, wanted)
+    runs_made = [{"id": one.id, "thread": one.thread, "status": one.status} for one in accepted]
+    return Response(_encode({"runs": runs_made}), media_type=JSON)
+
+
 @get("/promptruns/{run_id:str}", opt={SCOPE: "runs:read"}, summary="Read a run (prompts door)")
 async def read_prompt_run(
     run_id: FromPath[str], principal: NamedDependency[Principal], deps: NamedDependency[Deps]
@@ -113,9 +141,19 @@ def _idempotency_key(request: Request[Any, Any, Any]) -> str | None:
     return key
 
 
+def _item_fingerprint(item: BatchItem, document: dict[str, Any]) -> bytes | None:
+    """The fingerprint that the same submission would have by itself."""
+    if item.idempotency_key is None:
+        return None
+    beside = {"prompt", "version", "idempotencyKey"}
+    body = {name: value for name, value in document.items() if name not in beside}
+    path = f"/api/v1/prompts/{item.prompt}/{item.version}/runs"
+    return submissions.fingerprint("POST", path, body)
+
+
 def _traceparent(request: Request[Any, Any, Any]) -> str | None:
     given = request.headers.get("traceparent", "")
     return given if _TRACEPARENT.fullmatch(given) else None
 
 
-HANDLERS = [submit_run, read_prompt_run, read_run, cancel_run]
+HANDLERS = [submit_run, submit_batch, read_prompt_run, read_run, cancel_run]

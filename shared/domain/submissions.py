@@ -25,6 +25,7 @@ MAX_METADATA_LIST = 20
 MAX_TAGS = 10
 MAX_TAG = 128
 MAX_CHANNEL = 128
+MAX_BATCH = 1000
 
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,127}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -53,6 +54,20 @@ class Submission(
     max_duration: Annotated[int, msgspec.Meta(ge=1, le=MAX_DURATION_S)] | None = None
     max_attempts: Annotated[int, msgspec.Meta(ge=1, le=20)] | None = None
     on_unknown_outcome: UnknownOutcome | None = None
+
+
+class BatchItem(Submission, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """One submission of a batch: what the address says of a single one stands beside its body."""
+
+    prompt: str
+    version: Annotated[str, msgspec.Meta(min_length=1)] | int
+    idempotency_key: Annotated[str, msgspec.Meta(pattern=r"^[\x20-\x7e]{1,255}\Z")] | None = None
+
+
+class Batch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Up to a thousand submissions, stored together or not at all."""
+
+    runs: Annotated[list[BatchItem], msgspec.Meta(min_length=1, max_length=MAX_BATCH)]
 
 
 def check(submission: Submission, *, now: datetime) -> None:

@@ -1,7 +1,7 @@
 """Telling workers about runs: after the commit, within a budget, and never as a failure."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from redis import RedisError
 
@@ -21,6 +21,15 @@ async def ring(deps: Deps, ring: Ring) -> None:
             await deps.rings.submit(ring)
     except (RedisError, OSError, TimeoutError) as error:
         _log.warning("ring_failed", run_id=str(ring.run_id), error=type(error).__name__)
+
+
+async def ring_many(deps: Deps, rings: Sequence[Ring]) -> None:
+    """Ring a batch of runs, under the same rule."""
+    try:
+        async with asyncio.timeout(deps.settings.ring_budget_s):
+            await deps.lanes.ring_many(rings)
+    except (RedisError, OSError, TimeoutError) as error:
+        _log.warning("ring_failed", runs=len(rings), error=type(error).__name__)
 
 
 async def ring_turns(deps: Deps, turns: Iterable[tuple[RunId, Lane] | None]) -> None:

@@ -35,7 +35,7 @@ from shared.vault import VaultError
 
 LATEST = "__latest__"
 OPERATION = "runs.submit"
-_STALE_TRIES = 5
+STALE_TRIES = 5
 _READS_HISTORY = frozenset({Memory.READ_ONLY, Memory.READ_WRITE})
 
 
@@ -71,14 +71,9 @@ async def submit(deps: Deps, principal: Principal, request: Request) -> Accepted
     `UnavailableError` when certainly nothing was stored, `OutcomeUnknownError` otherwise.
     """
     submissions.check(request.body, now=deps.clock.now())
-    run_id, thread_id = new_id(), request.body.thread or new_id()
-    for _ in range(_STALE_TRIES):
-        target = await resolve(
-            deps, principal.workspace_id, request.slug, request.version, request.body.environment
-        )
-        _may_use(principal, target)
-        _check_inputs(target.compiled, request.body.inputs)
-        new = _new_run(deps, principal, request, target, (run_id, thread_id))
+    chosen = (new_id(), request.body.thread or new_id())
+    for _ in range(STALE_TRIES):
+        new = await prepare(deps, principal, request, chosen)
         stored = await _store(deps, new, request.ends_at)
         if isinstance(stored, Stored):
             crashpoints.reach("after_commit")
@@ -91,6 +86,21 @@ async def submit(deps: Deps, principal: Principal, request: Request) -> Accepted
             return await _before(request.ends_at, _existing(deps, principal, request, new), new.id)
         deps.targets.discard(principal.workspace_id)
     raise UnavailableError("The workspace's prompts keep changing; try again.")
+
+
+async def prepare(
+    deps: Deps, principal: Principal, request: Request, chosen: tuple[UUID, UUID]
+) -> NewRun:
+    """Make the row of a checked submission; `chosen` are the ids of the run and its thread.
+
+    Raises `NotFoundError`, `UnacceptableError`, `ForbiddenError`, `ConflictError`.
+    """
+    target = await resolve(
+        deps, principal.workspace_id, request.slug, request.version, request.body.environment
+    )
+    _may_use(principal, target)
+    _check_inputs(target.compiled, request.body.inputs)
+    return _new_run(deps, principal, request, target, chosen)
 
 
 async def resolve(
@@ -239,13 +249,24 @@ async def _store(deps: Deps, new: NewRun, ends_at: float) -> Stored | Stale | Ta
                 raise UnavailableError("The database is too slow; nothing was stored.") from error
             raise OutcomeUnknownError(new.id) from error
         except psycopg.Error as error:
-            if database.lost(error):
-                uncertain = True
-            elif not database.refused(error):
-                raise
-            elif not uncertain:
-                raise UnavailableError("The database is away; nothing was stored.") from error
+            uncertain = is_uncertain(error, before=uncertain)
         await asyncio.sleep(min(0.1, max(ends_at - asyncio.get_running_loop().time(), 0)))
+
+
+def is_uncertain(error: psycopg.Error, *, before: bool) -> bool:
+    """Whether, after this error, it is unknown if an insert was carried out: then insert again.
+
+    Raises what the caller is told where it is known: that nothing was stored, or that it failed.
+    """
+    if isinstance(error, psycopg.errors.LockNotAvailable):
+        raise key_in_use() from error
+    if database.lost(error):
+        return True
+    if not database.refused(error):
+        raise error
+    if not before:
+        raise UnavailableError("The database is away; nothing was stored.") from error
+    return True
 
 
 async def _existing(deps: Deps, principal: Principal, request: Request, new: NewRun) -> Accepted:
@@ -256,20 +277,30 @@ async def _existing(deps: Deps, principal: Principal, request: Request, new: New
         return Accepted(own.run_id, own.thread_id, own.status)
     found: Existing | None = None
     if request.idempotency_key is not None:
-        found = await submitting.find_by_key(
-            deps.store, principal.workspace_id, OPERATION, request.idempotency_key
-        )
+        key = request.idempotency_key
+        made = await submitting.find_by_keys(deps.store, principal.workspace_id, OPERATION, [key])
+        found = made.get(key)
     if found is None:
-        raise ConflictError(
-            "A request with the same Idempotency-Key is under way; try again.",
-            code="idempotency_key_in_use",
-            headers={"Retry-After": "1"},
-        )
-    if found.fingerprint != request.fingerprint:
+        raise key_in_use()
+    return replayed(found, request.fingerprint)
+
+
+def replayed(found: Existing, fingerprint: bytes | None) -> Accepted:
+    """The run that a key made, if the request is the same. Raises `UnacceptableError` if not."""
+    if found.fingerprint != fingerprint:
         raise UnacceptableError(
             "This Idempotency-Key was used with another request.", code="idempotency_key_reused"
         )
     return Accepted(found.run_id, found.thread_id, found.status, replayed=True)
+
+
+def key_in_use() -> ConflictError:
+    """Another request holds the key right now."""
+    return ConflictError(
+        "A request with the same Idempotency-Key is under way; try again.",
+        code="idempotency_key_in_use",
+        headers={"Retry-After": "1"},
+    )
 
 
 async def _before(ends_at: float, work: Coroutine[None, None, Accepted], run_id: str) -> Accepted:

@@ -1,7 +1,7 @@
 """The way to PostgreSQL: one pool of psycopg connections, shared by hot statements and the ORM."""
 
 import select
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -89,6 +89,21 @@ class Store:
         async with self._pool.connection() as connection:
             cursor = await connection.execute(statement, parameters, prepare=True)
             return await cursor.fetchall()
+
+    async def fetch_all_or_nothing(
+        self,
+        statement: str,
+        parameters: Parameters,
+        *,
+        keep: Callable[[Sequence[TupleRow]], bool],
+    ) -> Sequence[TupleRow]:
+        """Run one statement; what it changed stays only if `keep` likes the rows it returned."""
+        async with self._pool.connection() as connection, connection.transaction() as block:
+            cursor = await connection.execute(statement, parameters, prepare=True)
+            rows = await cursor.fetchall()
+            if not keep(rows):
+                raise psycopg.Rollback(block)
+        return rows
 
     async def execute(self, statement: str, parameters: Parameters) -> int:
         """Run one statement as a transaction of its own and return how many rows it changed."""

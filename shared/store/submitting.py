@@ -158,6 +158,16 @@ async def insert(store: Store, new: Sequence[NewRun]) -> list[Stored | Stale | T
     return [_answer(by_id[UUID(run.id)]) for run in new]
 
 
+async def insert_all(store: Store, new: Sequence[NewRun]) -> list[Stored | Stale | Taken]:
+    """Insert all of a batch or, when any of it cannot be, nothing; answers like `insert`."""
+    items = msgspec.json.encode(new).decode()
+    rows = await store.fetch_all_or_nothing(
+        _SUBMIT, {"items": items}, keep=lambda rows: all(row[2] for row in rows)
+    )
+    by_id = {row[0]: row for row in rows}
+    return [_answer(by_id[UUID(run.id)]) for run in new]
+
+
 def _answer(row: Sequence[object]) -> Stored | Stale | Taken:
     run_id, fresh, stored, thread_id, status, due_ms = row
     if not fresh:
@@ -178,10 +188,10 @@ class Existing(msgspec.Struct, frozen=True):
     fingerprint: bytes | None
 
 
-_BY_KEY = """
-SELECT r.id, r.thread_id, r.status, k.fingerprint FROM idempotency_keys k
+_BY_KEYS = """
+SELECT k.key, r.id, r.thread_id, r.status, k.fingerprint FROM idempotency_keys k
 JOIN runs r ON r.id = k.run_id
-WHERE k.workspace_id = %(workspace)s AND k.operation = %(operation)s AND k.key = %(key)s
+WHERE k.workspace_id = %(workspace)s AND k.operation = %(operation)s AND k.key = ANY(%(keys)s)
   AND k.expires_at >= now()
 """
 _BY_ID = """
@@ -190,14 +200,14 @@ WHERE r.workspace_id = %(workspace)s AND r.id = %(run)s
 """
 
 
-async def find_by_key(
-    store: Store, workspace_id: WorkspaceId, operation: str, key: str
-) -> Existing | None:
-    """The run that an idempotency key made."""
+async def find_by_keys(
+    store: Store, workspace_id: WorkspaceId, operation: str, keys: Sequence[str]
+) -> dict[str, Existing]:
+    """The runs that idempotency keys made, by key."""
     rows = await store.fetch(
-        _BY_KEY, {"workspace": workspace_id, "operation": operation, "key": key}
+        _BY_KEYS, {"workspace": workspace_id, "operation": operation, "keys": list(keys)}
     )
-    return Existing(*rows[0]) if rows else None
+    return {row[0]: Existing(*row[1:]) for row in rows}
 
 
 async def find_by_id(store: Store, workspace_id: WorkspaceId, run_id: RunId) -> Existing | None:

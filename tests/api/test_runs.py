@@ -17,3 +17,80 @@ async def test_submission_answers_200_with_id_thread_and_location(
     body = response.json()
     assert {"id", "thread"} <= body.keys()
     assert f"/api/v1/runs/{body['id']}" == response.headers["location"]
+
+
+async def test_batch_stores_all_runs_and_answers_in_order(
+    client: httpx.AsyncClient, deps: Deps, tenant: Tenant
+) -> None:
+    await a_prompt(deps, tenant)
+    item = {"prompt": "greeting", "version": 1, "inputs": {"name": "Ada"}}
+
+    response = await client.post("/runs/batch", json={"runs": [item] * 20})
+
+    assert response.status_code == 200
+    ids = [run["id"] for run in response.json()["runs"]]
+    assert len(set(ids)) == 20
+    assert sorted(ids) == ids
+    for run_id in ids:
+        assert (await client.get(f"/runs/{run_id}")).status_code == 200
+
+
+async def test_batch_with_one_bad_item_stores_nothing_and_names_it(
+    client: httpx.AsyncClient, deps: Deps, tenant: Tenant
+) -> None:
+    await a_prompt(deps, tenant)
+    good = {"prompt": "greeting", "version": 1, "inputs": {"name": "Ada"}}
+    bad = {"prompt": "greeting", "version": 1, "inputs": {}}
+
+    response = await client.post("/runs/batch", json={"runs": [good, bad]})
+
+    assert response.status_code == 422
+    assert response.json()["code"] == "missing_inputs"
+    assert response.json()["errors"][0]["pointer"] == "/runs/1/inputs/name"
+    assert [(0,)] == await deps.store.fetch("SELECT count(*) FROM runs", {})
+
+
+async def test_batch_mixes_replays_with_new_runs(
+    client: httpx.AsyncClient, deps: Deps, tenant: Tenant
+) -> None:
+    await a_prompt(deps, tenant)
+    body = {"inputs": {"name": "Ada"}}
+    single = await client.post(
+        "/prompts/greeting/1/runs", json=body, headers={"Idempotency-Key": "one"}
+    )
+    items = [
+        {"prompt": "greeting", "version": "1", **body, "idempotencyKey": "one"},
+        {"prompt": "greeting", "version": "1", **body, "idempotencyKey": "two"},
+    ]
+
+    first = await client.post("/runs/batch", json={"runs": items})
+    second = await client.post("/runs/batch", json={"runs": items})
+
+    assert first.json()["runs"][0]["id"] == single.json()["id"]
+    assert first.json()["runs"] == second.json()["runs"]
+    assert [(2,)] == await deps.store.fetch("SELECT count(*) FROM runs", {})
+
+
+async def test_key_that_stands_twice_in_a_batch_is_refused(
+    client: httpx.AsyncClient, deps: Deps, tenant: Tenant
+) -> None:
+    await a_prompt(deps, tenant)
+    item = {"prompt": "greeting", "version": 1, "inputs": {"name": "A"}, "idempotencyKey": "k"}
+
+    response = await client.post("/runs/batch", json={"runs": [item, item]})
+
+    assert response.status_code == 422
+    assert [(0,)] == await deps.store.fetch("SELECT count(*) FROM runs", {})
+
+
+async def test_cancelling_a_waiting_run_ends_it_at_once(
+    client: httpx.AsyncClient, deps: Deps, tenant: Tenant
+) -> None:
+    await a_prompt(deps, tenant)
+    run = await client.post("/prompts/greeting/1/runs", json={"inputs": {"name": "Ada"}})
+
+    first = await client.post(f"/runs/{run.json()['id']}/cancel")
+    second = await client.post(f"/runs/{run.json()['id']}/cancel")
+
+    assert (first.status_code, first.json()["status"]) == (200, "canceled")
+    assert (second.status_code, second.json()) == (200, first.json())
