@@ -9,24 +9,24 @@ from collections.abc import Callable
 
 NAMES = frozenset(
     {
-        "after_insert",
-        "before_commit",
-        "after_commit",
-        "after_notify",
-        "after_claim",
+        "before_commit",  # the batch of submissions is about to be sent; it commits by itself
+        "after_commit",  # a submission is stored, its answer known, nobody has been told
+        "after_notify",  # its worker was told, the client was not
+        "after_claim",  # runs are ours in the database; nothing has been rendered
         "before_intent",
-        "after_intent",
-        "after_send",
-        "after_response",
+        "after_intent",  # the attempt is committed, not a byte of the call was sent
+        "after_response",  # the provider's answer, or its failure, is in this process only
         "before_finish_commit",
-        "after_finish_commit",
+        "after_finish_commit",  # the run is settled; ring and webhooks are still to come
         "after_delivery_claim",
-        "after_delivery_200",
-        "reaper_mid_batch",
-        "sweeper_mid_batch",
-        "rotate_mid",
+        "after_delivery_200",  # the receiver has answered, whatever it said; nothing is recorded
+        "reaper_mid_batch",  # runs were taken from the dead, not all of them rung
+        "sweeper_mid_batch",  # runs were expired, and their successors not told
     }
 )
+"""Each is one place in the code. Statements that write runs are transactions of their own, so there
+is nothing between an insert and its commit; and a call is sent inside the vendor's SDK, so "after
+the send" is when the provider has it: kill from outside."""
 
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 _armed: Callable[[str], None] | None = None

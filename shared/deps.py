@@ -7,6 +7,7 @@ from random import Random
 from typing import Generic, TypeVar
 from uuid import UUID
 
+from shared import crashpoints
 from shared.batching import Batcher
 from shared.clock import Clock
 from shared.domain import versions
@@ -102,6 +103,7 @@ def build(
     """Put a process's state together. Raises `VaultError` for an unreadable master key."""
 
     async def insert(new: Sequence[NewRun]) -> list[Stored | Stale | Taken]:
+        crashpoints.reach("before_commit")
         return await submitting.insert(store, new)
 
     async def ring(rings: Sequence[Ring]) -> list[None]:

@@ -65,7 +65,8 @@ class Deliverer:
                     if not database.away(error):
                         raise
                     _log.warning("deliveries_unreadable", error=type(error).__name__)
-            crashpoints.reach("after_delivery_claim")
+            if found:
+                crashpoints.reach("after_delivery_claim")
             for due in found:
                 self.send(due)
             if len(found) < min(room, 100) or not found:

@@ -88,8 +88,8 @@ class Sweeper:
             _log.warning("workers_lost", sessions=[str(session) for session in dead])
         while True:
             reaped = await sessions.reap(self._deps.store, poison_deaths=settings.poison_deaths)
-            crashpoints.reach("reaper_mid_batch")
             for run in reaped:
+                crashpoints.reach("reaper_mid_batch")
                 if run.status == RunStatus.QUEUED:
                     await rings.ring(self._deps, Ring(run.run_id, run.lane))
             await rings.ring_turns(self._deps, [run.next_turn for run in reaped])
@@ -113,7 +113,8 @@ class Sweeper:
     ) -> None:
         while True:
             ended, turns = await end()
-            crashpoints.reach("sweeper_mid_batch")
+            if ended:
+                crashpoints.reach("sweeper_mid_batch")
             await rings.ring_turns(self._deps, turns)
             if ended < BATCH:
                 return
