@@ -1,0 +1,89 @@
+"""The customer of the rig: submits runs and writes down every answer it was given."""
+
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+_TIMEOUT_S = 6.0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What one request got; `status` 0 means no answer at all."""
+
+    status: int
+    document: dict[str, Any] = field(default_factory=dict)
+    headers: httpx.Headers = field(default_factory=httpx.Headers)
+
+    @property
+    def accepted(self) -> bool:
+        return 200 <= self.status < 300
+
+    @property
+    def run_id(self) -> str:
+        return str(self.document["id"])
+
+
+@dataclass
+class Order:
+    """One thing the customer wants done once; `case` stands in the run's metadata and input."""
+
+    case: str
+    key: str | None
+    replies: list[Reply] = field(default_factory=list)
+
+    @property
+    def run_ids(self) -> set[str]:
+        return {reply.run_id for reply in self.replies if reply.accepted}
+
+
+class Customer:
+    """An async context manager; `orders` is its ledger."""
+
+    def __init__(self, key: str, slug: str) -> None:
+        self.url = ""
+        self.orders: dict[str, Order] = {}
+        self._path = f"/api/v1/prompts/{slug}/__latest__/runs"
+        self._client = httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {key}"}, timeout=_TIMEOUT_S, trust_env=False
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._client.aclose()
+
+    async def submit(self, case: str, model: str, *, key: str | None = None, **body: Any) -> Reply:
+        """Ask once; the same case again belongs to the same order."""
+        order = self.orders.setdefault(case, Order(case, key))
+        headers = {} if key is None else {"Idempotency-Key": key}
+        document = {"inputs": {"case": case}, "metadata": {"case": case}, "model": model, **body}
+        try:
+            response = await self._client.post(
+                self.url + self._path, json=document, headers=headers
+            )
+        except httpx.TransportError:
+            reply = Reply(0)
+        else:
+            reply = Reply(response.status_code, response.json(), response.headers)
+        order.replies.append(reply)
+        return reply
+
+    async def accepted(self, case: str, model: str, **body: Any) -> str:
+        """Submit what has to be accepted at once; answers the run's id."""
+        reply = await self.submit(case, model, **body)
+        assert reply.accepted, reply
+        return reply.run_id
+
+    async def post(self, path: str, document: dict[str, Any]) -> Reply:
+        """Ask for anything else."""
+        response = await self._client.post(self.url + path, json=document)
+        return Reply(response.status_code, response.json(), response.headers)

@@ -1,0 +1,44 @@
+"""Starts `runlane` processes in no time: imports the program once and forks.
+
+Reads one JSON object a line (`args`, `env`, `log`), answers with the new process's id. It never
+waits for its children: an ended one stays a zombie, so that its id cannot become another's.
+"""
+
+import json
+import os
+import sys
+from typing import Any, NoReturn
+
+import worker.providers.anthropic
+import worker.providers.openai  # noqa: F401 (imported for every child at once)
+from cli import main
+
+
+def _become(order: dict[str, Any]) -> NoReturn:
+    os.setsid()
+    log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((nothing, 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
+    os.environ.clear()  # noqa: TID251 (the child's own environment is made here)
+    os.environ.update(order["env"])  # noqa: TID251 (as above)
+    sys.argv = ["runlane", *order["args"]]
+    try:
+        main.main()
+    finally:
+        sys.stderr.flush()
+    sys.exit(0)
+
+
+def _serve() -> None:
+    for line in sys.stdin:
+        order = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            _become(order)
+        sys.stdout.write(f"{pid}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,281 @@
+"""The rig: durable servers, processes that may be killed, a bad network, and three ledgers."""
+
+import asyncio
+import base64
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from random import Random
+from typing import Any, Self
+from uuid import UUID
+
+import psycopg
+import redis.asyncio
+from psycopg import sql
+from psycopg.rows import dict_row
+
+import migrations
+from cli.embedded import EmbeddedServers
+from shared import deps as shared_deps
+from shared.clock import SystemClock
+from shared.domain.states import TERMINAL
+from shared.queue.connection import connect
+from shared.services import webhooks
+from shared.settings import Settings, environment
+from shared.store.database import Store
+from tests.factories import a_prompt, a_tenant
+from tests.faults import facts, referee
+from tests.faults.client import Customer
+from tests.faults.processes import Child, Launcher
+from tests.faults.proxy import Proxy
+from tests.faults.receiver import Receiver
+from tests.faults.referee import Case, Figures, Ledgers, SeenCall, Violation
+from tests.faults.vendors import ScriptedVendors
+from tests.faults.waiting import until
+
+SLUG = "task"
+HOOK = "main"
+MASTER_KEY = "test:" + base64.b64encode(bytes(range(32))).decode()
+LEASE_S = 2.0
+SCHEDULE_S = (0.0, 0.3, 0.3, 0.5, 0.5, 1.0, 1.0, 2.0, 2.0, 2.0)
+
+SETTINGS: Mapping[str, object] = {
+    "dev_mode": True,
+    "master_key": MASTER_KEY,
+    "api_port": 0,
+    "openai_api_key": "sk-made-up",
+    "lease_s": LEASE_S,
+    "renew_s": 0.4,
+    "self_fence_s": 1.5,
+    "reap_s": 0.2,
+    "sweep_s": 0.3,
+    "poll_s": 0.3,
+    "redis_away_s": 0.6,
+    "drain_s": 5,
+    "slots": 100,
+    "retry_backoff_s": 0.05,
+    "retry_backoff_max_s": 0.5,
+    "call_timeout_s": 30,
+    "breaker_failures": 100_000,  # several scenarios fail calls in a row and mean something else
+    "webhook_schedule_s": ",".join(map(str, SCHEDULE_S)),
+    "webhook_lease_s": LEASE_S,
+    "webhook_timeout_s": 1.5,
+    "webhook_poll_s": 0.2,
+}
+_BODY = {
+    "model": "openai/mock-answer",
+    "messages": [{"role": "user", "content": "Do {{ case }}."}],
+}
+_EMPTY = """
+TRUNCATE runs, attempts, events, deliveries, delivery_tries, idempotency_keys, worker_sessions,
+  threads, turns, messages CASCADE
+"""
+
+
+class Rig:
+    """An async context manager over servers that are running already."""
+
+    def __init__(self, servers: EmbeddedServers, launcher: Launcher, folder: Path) -> None:
+        self.servers = servers
+        self.vendors = ScriptedVendors()
+        self.receiver = Receiver()
+        self.to_redis = Proxy(servers.valkey.port)
+        self.to_postgres = {kind: Proxy(servers.postgres.port) for kind in ("api", "worker")}
+        self.children: list[Child] = []
+        self._launcher = launcher
+        self._folder = folder
+        self._stack = AsyncExitStack()
+        self._launched = 0
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.vendors)
+            await stack.enter_async_context(self.receiver)
+            self.to_vendors = Proxy(int(self.vendors.url.rpartition(":")[2]))
+            self.to_receiver = Proxy(self.receiver.port)
+            for proxy in self._proxies():
+                await stack.enter_async_context(proxy)
+            await asyncio.to_thread(self._prepare_database)
+            key = await self._make_tenant()
+            self.customer = await stack.enter_async_context(Customer(key, SLUG))
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.kill_all()
+        await self._stack.aclose()
+
+    # Processes
+
+    async def api(self, **settings: object) -> Child:
+        """Start an API and make it the one the customer talks to."""
+        child = self._launch("api", settings)
+        self.customer.url = str((await child.says("api_ready"))["url"])
+        return child
+
+    async def worker(self, **settings: object) -> Child:
+        """Start a worker and wait until it claims."""
+        child = self.launch_worker(**settings)
+        await child.says("worker_ready")
+        return child
+
+    def launch_worker(self, **settings: object) -> Child:
+        """Start a worker that may die before it is ready."""
+        return self._launch("worker", settings)
+
+    async def kill_all(self) -> None:
+        for child in self.children:
+            await child.kill()
+
+    def _launch(self, kind: str, settings: Mapping[str, object]) -> Child:
+        self._launched += 1
+        name = f"{kind}-{self._launched}"
+        env = {
+            **environment(),
+            **{key.upper(): str(value) for key, value in {**SETTINGS, **settings}.items()},
+            "DATABASE_URL": self._url_through(self.to_postgres[kind]),
+            "REDIS_URL": f"redis://127.0.0.1:{self.to_redis.port}/0",
+            "OPENAI_BASE_URL": f"http://127.0.0.1:{self.to_vendors.port}/v1",
+            "DATA_DIR": str(self._folder / name),
+        }
+        child = self._launcher.launch(name, [kind], env, self._folder / f"{name}.log")
+        self.children.append(child)
+        return child
+
+    # What is in the store
+
+    async def rows(self, statement: str, *values: object) -> list[dict[str, Any]]:
+        """Ask the database past every proxy."""
+        url = self.servers.database_url
+        async with await psycopg.AsyncConnection.connect(
+            url, autocommit=True, row_factory=dict_row
+        ) as connection:
+            cursor = await connection.execute(sql.SQL(statement), values)
+            return await cursor.fetchall() if cursor.description else []
+
+    async def run(self, run_id: str) -> dict[str, Any]:
+        """The run's row, with its attempts in order."""
+        (row,) = await self.rows("SELECT * FROM runs WHERE id = %s", run_id)
+        row["tried"] = await self.rows(
+            "SELECT * FROM attempts WHERE run_id = %s ORDER BY number", run_id
+        )
+        return row
+
+    async def ended(self, run_id: str, *, within_s: float = 15.0) -> dict[str, Any]:
+        """Wait until the run is over; answers its row."""
+        await self.reached(run_id, *TERMINAL, within_s=within_s)
+        return await self.run(run_id)
+
+    async def reached(self, run_id: str, *statuses: str, within_s: float = 15.0) -> None:
+        """Wait until the run has one of these statuses."""
+
+        async def look() -> bool:
+            found = await self.rows("SELECT status FROM runs WHERE id = %s", run_id)
+            return bool(found) and found[0]["status"] in statuses
+
+        await until(look, f"run {run_id} is {' or '.join(statuses)}", within_s=within_s)
+
+    async def called(self, run_id: str, count: int = 1) -> None:
+        """Wait until the vendor has seen so many calls of a run."""
+
+        async def look() -> bool:
+            return len(self.vendors.calls_of(run_id)) >= count
+
+        await until(look, f"run {run_id} was called {count} times")
+
+    async def hooked(self, run_id: str, count: int = 1) -> None:
+        """Wait until the receiver has seen so many deliveries of a run."""
+
+        async def look() -> bool:
+            return len(self.receiver.hooks_of(run_id)) >= count
+
+        await until(look, f"run {run_id} was delivered {count} times")
+
+    # The end of a scenario
+
+    async def quiet(self, *, within_s: float = 20.0) -> None:
+        """Wait until no run is live and no delivery is pending."""
+
+        async def look() -> bool:
+            (left,) = await self.rows(
+                "SELECT (SELECT count(*) FROM runs WHERE finished_at IS NULL)"
+                " + (SELECT count(*) FROM deliveries WHERE finished_at IS NULL) AS count"
+            )
+            return bool(left["count"] == 0)
+
+        await until(look, "everything has come to its end", within_s=within_s)
+
+    async def verdict(self, *, within_s: float = 20.0) -> Sequence[Violation]:
+        """Wait for quiescence and let the referee judge."""
+        await self.quiet(within_s=within_s)
+        return await self.judged()
+
+    async def judged(self) -> Sequence[Violation]:
+        found = await facts.read(self.servers.database_url)
+        ledgers = Ledgers(
+            orders=tuple(self.customer.orders.values()),
+            calls=[
+                SeenCall(call.run_id, call.attempt, call.model, call.received_at)
+                for call in self.vendors.ledger
+            ],
+            hooks=tuple(self.receiver.ledger),
+        )
+        figures = Figures(lease_s=LEASE_S, webhook_schedule_s=SCHEDULE_S)
+        return referee.judge(Case(found, ledgers, figures))
+
+    async def clear(self) -> None:
+        """Forget everything but the tenant: a fresh start without the cost of one."""
+        await self.kill_all()
+        self.children.clear()
+        for proxy in self._proxies():
+            await proxy.pass_on()
+        self.servers.start()
+        await self.rows(_EMPTY)
+        await self.rows(facts.FORGET)
+        await self.flush_redis()
+        self.customer.orders.clear()
+        self.vendors.ledger.clear()
+        self.receiver.ledger.clear()
+
+    async def flush_redis(self) -> None:
+        async with redis.asyncio.Redis.from_url(self.servers.redis_url) as client:
+            await client.flushall()
+
+    # Making it
+
+    def _proxies(self) -> Sequence[Proxy]:
+        return (*self.to_postgres.values(), self.to_redis, self.to_vendors, self.to_receiver)
+
+    def _url_through(self, proxy: Proxy) -> str:
+        # Plain text on this link: the proxy has to see what it cuts.
+        here = self.servers.database_url.replace(
+            f":{self.servers.postgres.port}/", f":{proxy.port}/"
+        )
+        return f"{here}?sslmode=disable&gssencmode=disable"
+
+    def _prepare_database(self) -> None:
+        url = self.servers.database_url
+        migrations.upgrade(url)
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(sql.SQL(facts.WITNESS))
+            connection.execute("ALTER SYSTEM SET track_commit_timestamp = on")
+        self.servers.postgres.restart()
+
+    async def _make_tenant(self) -> str:
+        """A workspace, a prompt and an endpoint; answers an admin key."""
+        settings = Settings(dev_mode=True, master_key=MASTER_KEY)
+        store = Store(self.servers.database_url, size=2)
+        await store.open(wait_s=10)
+        lanes = connect(self.servers.redis_url)
+        try:
+            deps = shared_deps.build(settings, SystemClock(), Random(1), store, lanes)
+            tenant = await a_tenant(deps, server_credentials=True)
+            await a_prompt(deps, tenant, SLUG, _BODY)
+            url = f"http://127.0.0.1:{self.to_receiver.port}/hooks/{HOOK}"
+            made = await webhooks.create(deps, tenant.principal, webhooks.NewWebhook(url=url))
+            self.receiver.secrets[HOOK] = made.secret
+            self.endpoint_id = UUID(made.id)
+        finally:
+            await store.close()
+            await lanes.aclose()
+        return tenant.key

@@ -1,0 +1,50 @@
+"""Workers that die in the middle of a run: what is called again, and what never is."""
+
+import pytest
+
+from tests.faults.rig import Rig
+from tests.faults.vendors import model_of
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("faults")]
+
+ANSWER = model_of("answer")
+HANGS_ONCE = model_of("hang", "answer")
+
+
+async def test_a_run_whose_worker_died_before_the_intent_is_called_exactly_once(rig: Rig) -> None:
+    await rig.api()
+    first = rig.launch_worker(crash_point="before_intent:kill")
+    run_id = await rig.customer.accepted("f16", ANSWER)
+    await first.ended()
+
+    await rig.worker()
+    row = await rig.ended(run_id)
+
+    assert ("succeeded", 2, 1) == (row["status"], row["claim_no"], row["deaths"])
+    assert 1 == len(rig.vendors.calls_of(run_id))
+    assert [] == await rig.verdict()
+
+
+async def test_a_call_cut_short_by_its_worker_s_death_follows_the_run_s_policy(rig: Rig) -> None:
+    await rig.api()
+    first = await rig.worker()
+    again = await rig.customer.accepted("f18 retry", HANGS_ONCE)
+    once = await rig.customer.accepted("f18 fail", HANGS_ONCE, onUnknownOutcome="fail")
+    for run_id in (again, once):
+        await rig.called(run_id)
+    await first.kill()
+
+    await rig.worker()
+    retried, given_up = await rig.ended(again), await rig.ended(once)
+
+    assert "succeeded" == retried["status"]
+    assert [("lost", "unknown"), ("succeeded", "yes")] == [
+        (attempt["outcome"], attempt["billed"]) for attempt in retried["tried"]
+    ]
+    assert 2 == len(rig.vendors.calls_of(again))
+    assert ("failed", "outcome_unknown") == (given_up["status"], given_up["error_code"])
+    assert [("lost", "unknown")] == [
+        (attempt["outcome"], attempt["billed"]) for attempt in given_up["tried"]
+    ]
+    assert 1 == len(rig.vendors.calls_of(once))
+    assert [] == await rig.verdict()

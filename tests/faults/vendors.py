@@ -1,0 +1,30 @@
+"""The fake vendors of the rig: what a call gets is in the model's name, attempt by attempt."""
+
+from tests import vendors
+from tests.vendors import Step, VendorServer, answers
+
+THEN = "-then-"
+MODEL = "openai/mock-"
+
+
+def model_of(*steps: str) -> str:
+    """A model's name whose first call gets the first step, and so on; the last one repeats."""
+    return MODEL + THEN.join(steps)
+
+
+def step_of(model: str, attempt: int) -> str:
+    """The step's name for an attempt, counted from one."""
+    names = model.removeprefix("mock-").split(THEN)
+    return names[min(attempt, len(names)) - 1]
+
+
+class ScriptedVendors(VendorServer):
+    """`mock-500-then-answer` fails once and then answers; `slow-N` answers after N milliseconds."""
+
+    def _next_step(self, run_id: str, model: str) -> Step:
+        if not model.startswith("mock-"):
+            return super()._next_step(run_id, model)
+        name = step_of(model, 1 + len(self.calls_of(run_id)))
+        if name.startswith("slow-"):
+            return answers(delay_s=int(name.removeprefix("slow-")) / 1000, name=name)
+        return vendors.named(name)
