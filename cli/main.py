@@ -3,11 +3,12 @@
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import psycopg
 import typer
 from pydantic import ValidationError
+from redis import RedisError
 
 import migrations
 from cli import dev, receive, serve
@@ -15,11 +16,15 @@ from cli.embedded import EmbeddedError
 from cli.first_start import read_env
 from cli.serve import StartError, Stop
 from shared import log
+from shared.deps import Deps
+from shared.domain.states import Lane
 from shared.errors import AppError
 from shared.ids import WorkspaceId, parse
-from shared.services import key_management, workspaces
+from shared.services import key_management, operations, workspaces
 from shared.settings import Settings, environment
 from shared.vault import VaultError
+
+Result = TypeVar("Result")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +34,8 @@ app = typer.Typer(
 )
 workspaces_app = typer.Typer(no_args_is_help=True, help="Tenants, for the operator.")
 keys_app = typer.Typer(no_args_is_help=True, help="API keys, for the operator.")
+lanes_app = typer.Typer(no_args_is_help=True, help="The three priority lanes, for the operator.")
+app.add_typer(lanes_app, name="lanes")
 app.add_typer(workspaces_app, name="workspaces")
 app.add_typer(keys_app, name="keys")
 
@@ -43,6 +50,8 @@ def main() -> None:
         _fail(str(error))
     except AppError as error:
         _fail(error.detail)
+    except RedisError as error:
+        _fail(f"The Redis of REDIS_URL cannot be used ({error}).")
     except psycopg.OperationalError as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         _fail(f"The database of DATABASE_URL cannot be used ({lines[0]}).")
@@ -108,17 +117,16 @@ def create_workspace(
 ) -> None:
     """Make a workspace and print its id."""
 
-    async def make(settings: Settings) -> str:
-        async with serve.opened(settings) as (state, _):
-            made = await workspaces.create_workspace(
-                state,
-                name,
-                server_credentials=server_credentials,
-                environments=environments or ["production"],
-            )
-            return str(made.id)
+    async def make(state: Deps) -> str:
+        made = await workspaces.create_workspace(
+            state,
+            name,
+            server_credentials=server_credentials,
+            environments=environments or ["production"],
+        )
+        return str(made.id)
 
-    print(asyncio.run(make(_settings())))
+    print(asyncio.run(_with_deps(make)))
 
 
 @keys_app.command("create")
@@ -136,14 +144,47 @@ def create_key(
             "A workspace is named by its id, as `runlane workspaces create` prints it."
         )
 
-    async def make(settings: Settings) -> str:
-        async with serve.opened(settings) as (state, _):
-            made = await key_management.create_for(
-                state, WorkspaceId(workspace_id), name, scopes or ["admin"]
-            )
-            return made.key
+    async def make(state: Deps) -> str:
+        made = await key_management.create_for(
+            state, WorkspaceId(workspace_id), name, scopes or ["admin"]
+        )
+        return made.key
 
-    print(asyncio.run(make(_settings())))
+    print(asyncio.run(_with_deps(make)))
+
+
+@lanes_app.command("show")
+def show_lanes() -> None:
+    """Show how many runs wait in each lane, and which lanes are paused."""
+    for line in asyncio.run(_with_deps(_lane_lines)):
+        print(line)
+
+
+@lanes_app.command("pause")
+def pause_lane(lane: Lane) -> None:
+    """Start no run of a lane until it is resumed; submissions go on."""
+    asyncio.run(_with_deps(lambda state: operations.pause(state, lane)))
+    print(f"The lane {lane} is paused. Resume it with: runlane lanes resume {lane}")
+
+
+@lanes_app.command("resume")
+def resume_lane(lane: Lane) -> None:
+    """Let the runs of a lane start again."""
+    asyncio.run(_with_deps(lambda state: operations.resume(state, lane)))
+    print(f"The lane {lane} goes on.")
+
+
+async def _lane_lines(state: Deps) -> list[str]:
+    views = await operations.lanes(state)
+    return [
+        f"{view.lane:8} {view.waiting:8} waiting{'  (paused)' if view.paused else ''}"
+        for view in views
+    ]
+
+
+async def _with_deps(work: Callable[[Deps], Coroutine[Any, Any, Result]]) -> Result:
+    async with serve.opened(_settings()) as (state, _):
+        return await work(state)
 
 
 def _run(work: Callable[[Settings, Stop], Coroutine[Any, Any, None]]) -> None:

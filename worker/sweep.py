@@ -17,7 +17,7 @@ from shared.deps import Deps
 from shared.domain.states import Lane, RunStatus
 from shared.ids import RunId
 from shared.queue.port import Ring
-from shared.services import rings
+from shared.services import operations, rings
 from shared.store import database, sessions, sweeping
 
 LEADER_LOCK = 0x726C7377656570  # "rlsweep"
@@ -104,6 +104,7 @@ class Sweeper:
         await self._until_done(lambda: sweeping.end_overdue(store))
         await rings.ring_turns(self._deps, await sweeping.start_scheduled(store))
         try:
+            await operations.align(self._deps)
             await self._ring_what_is_missing()
         except (RedisError, OSError) as error:
             _log.warning("rings_put_off", error=type(error).__name__)

@@ -43,3 +43,15 @@ class Dispatcher(Protocol):
     async def emptied(self) -> bool:
         """Whether Redis lost everything since the last call (the sentinel key `rl:alive`)."""
         ...
+
+    async def pause(self, lane: Lane) -> None:
+        """Let no worker claim from this lane; rings still enter it."""
+        ...
+
+    async def resume(self, lane: Lane) -> None:
+        """Let workers claim from this lane again."""
+        ...
+
+    async def paused(self) -> frozenset[Lane]:
+        """The lanes paused here."""
+        ...

@@ -13,6 +13,7 @@ from shared.store.tables.prompts import (
 from shared.store.tables.runs import (
     AttemptRow,
     IdempotencyKeyRow,
+    LanePauseRow,
     MessageRow,
     RunRow,
     ThreadRow,
@@ -46,6 +47,7 @@ __all__ = [
     "EnvironmentVariableRow",
     "EventRow",
     "IdempotencyKeyRow",
+    "LanePauseRow",
     "MessageRow",
     "PromptAliasRow",
     "PromptRow",

@@ -252,6 +252,18 @@ class AttemptRow(Table, table=True):
     error_message: str | None = Field(default=None, sa_type=Text)
 
 
+class LanePauseRow(Table, table=True):
+    """A lane the operator has paused; Redis only holds a copy of this."""
+
+    __tablename__ = "lane_pauses"
+    __table_args__ = (one_of("lane", Lane),)
+
+    lane: str = Field(primary_key=True, sa_type=Text)
+    paused_at: datetime = Field(
+        default=None, sa_type=UtcDateTime, sa_column_kwargs={"server_default": func.now()}
+    )
+
+
 class MessageRow(Table, table=True):
     """One message of a turn, written in the transaction that finished the turn's run."""
 
