@@ -1,0 +1,294 @@
+"""Every stable error code, in words: what it means and what helps.
+
+`/docs/errors`, the OpenAPI document and `docs/reference/errors.md` are made from this; a test
+holds it against the code.
+"""
+
+from typing import NamedTuple
+
+
+class RequestError(NamedTuple):
+    """The `code` of a problem, with the HTTP status it comes with."""
+
+    code: str
+    status: int
+    meaning: str
+    remedy: str
+    reserved: bool = False  # part of the contract, sent by no route of this version
+
+
+class RunError(NamedTuple):
+    """The `code` in a run's `error`, or in that of one attempt."""
+
+    code: str
+    origin: str
+    meaning: str
+
+
+REQUEST_ERRORS: tuple[RequestError, ...] = (
+    RequestError(
+        "bad_request",
+        400,
+        "The request cannot be parsed: its address, a query parameter or a header field.",
+        "Read `detail`; repeating the request unchanged cannot help.",
+    ),
+    RequestError(
+        "empty_body",
+        400,
+        "The route needs a body and none came.",
+        "Send a JSON object with `Content-Type: application/json`.",
+    ),
+    RequestError(
+        "invalid_cursor",
+        400,
+        "The cursor was not made by this server, or was made for another list or filter.",
+        "Pass `nextCursor` on unchanged, to the list it came from.",
+    ),
+    RequestError(
+        "invalid_json",
+        400,
+        "The body is not JSON after RFC 8259, or not UTF-8, or nested absurdly deep.",
+        "Read `detail`: it names the place.",
+    ),
+    RequestError(
+        "unauthorized",
+        401,
+        "No API key came, or none that is good. Which of the two is never said.",
+        "Send `Authorization: Bearer rl_…` with a key that is neither revoked nor expired.",
+    ),
+    RequestError(
+        "credits_exhausted",
+        402,
+        "The workspace has nothing left to spend.",
+        "Top up; trying again without that is pointless.",
+        reserved=True,
+    ),
+    RequestError(
+        "environment_forbidden",
+        403,
+        "The key is limited to some environments, and this is none of them.",
+        "Name an environment the key may use, or use another key.",
+    ),
+    RequestError(
+        "forbidden",
+        403,
+        "The key is good, but may not do this.",
+        "Use a key that may.",
+    ),
+    RequestError(
+        "missing_scope",
+        403,
+        "The key lacks the scope that the route asks for.",
+        "Use a key with that scope; `detail` names it.",
+    ),
+    RequestError(
+        "not_found",
+        404,
+        "It does not exist, or belongs to another workspace: one and the same answer.",
+        "Check the address and the id, and whose key you use.",
+    ),
+    RequestError(
+        "method_not_allowed",
+        405,
+        "The address exists, the method does not.",
+        "`Allow` lists the methods that will do.",
+    ),
+    RequestError(
+        "request_timeout",
+        408,
+        "Header fields or body did not arrive in time.",
+        "Send the request in one go.",
+    ),
+    RequestError(
+        "conflict",
+        409,
+        "The state of things does not allow this now.",
+        "Read the thing again, then decide.",
+    ),
+    RequestError(
+        "default_environment",
+        409,
+        "A workspace always has a default environment, and this is it.",
+        "Make another environment the default first.",
+    ),
+    RequestError(
+        "environment_in_use",
+        409,
+        "Runs of this environment wait or run.",
+        "Let them end, or cancel them.",
+    ),
+    RequestError(
+        "idempotency_key_in_use",
+        409,
+        "A request with the same `Idempotency-Key` is under way.",
+        "Try again after `Retry-After`: the answer will be that request's.",
+    ),
+    RequestError(
+        "name_taken",
+        409,
+        "An environment of this name exists, in this or another spelling of its letters.",
+        "Choose another name.",
+    ),
+    RequestError(
+        "no_master_key",
+        409,
+        "The server has no master key that fits, so it cannot keep or open secrets.",
+        "The operator sets `MASTER_KEY`.",
+    ),
+    RequestError(
+        "slug_taken",
+        409,
+        "A prompt has this slug, or once had it and still answers to it.",
+        "Choose another slug.",
+    ),
+    RequestError(
+        "too_many_tags",
+        409,
+        "The prompt has as many tags as a prompt may have.",
+        "Remove one first.",
+    ),
+    RequestError(
+        "too_many_variables",
+        409,
+        "The environment has as many variables as an environment may have.",
+        "Delete one first.",
+    ),
+    RequestError(
+        "too_many_webhooks",
+        409,
+        "The workspace has as many webhooks as a workspace may have.",
+        "Delete one first.",
+    ),
+    RequestError(
+        "version_not_published",
+        409,
+        "The version is a draft.",
+        "Publish it before a tag points at it.",
+    ),
+    RequestError(
+        "precondition_failed",
+        412,
+        "`If-Match` names an older state.",
+        "Read the thing again, then repeat the change.",
+        reserved=True,
+    ),
+    RequestError(
+        "too_large",
+        413,
+        "The body is longer than the route takes.",
+        "Send less; the limits are settings of the server.",
+    ),
+    RequestError(
+        "uri_too_long",
+        414,
+        "The path or the query is longer than is read.",
+        "A path may have 2 KiB, a query 4 KiB.",
+    ),
+    RequestError(
+        "unsupported_media_type",
+        415,
+        "The body is something other than plain `application/json`.",
+        "Send JSON in UTF-8, not compressed.",
+    ),
+    RequestError(
+        "idempotency_key_reused",
+        422,
+        "This `Idempotency-Key` came with another request before.",
+        "Use a new key for a new request.",
+    ),
+    RequestError(
+        "invalid",
+        422,
+        "The request was understood and is not acceptable.",
+        "`errors` says where (RFC 6901 pointers into the body) and why.",
+    ),
+    RequestError(
+        "invalid_secret",
+        422,
+        "The webhook secret is none that should be signed with.",
+        "Give `whsec_` and 24 to 64 bytes as base64, or leave it out: one is made.",
+    ),
+    RequestError(
+        "missing_inputs",
+        422,
+        "The prompt has tokens for which neither an input nor a template is there.",
+        "Give every input that `errors` names.",
+    ),
+    RequestError(
+        "template_limit",
+        422,
+        "A template, or what it renders to, is over a limit.",
+        "Make the template or the inputs smaller.",
+    ),
+    RequestError(
+        "unknown_environment",
+        422,
+        "The workspace has no environment of this name.",
+        "Create it, name another, or leave it out to use the default one.",
+    ),
+    RequestError(
+        "rate_limited",
+        429,
+        "Too many requests in the window.",
+        "Wait for as long as `Retry-After` says.",
+        reserved=True,
+    ),
+    RequestError(
+        "headers_too_large",
+        431,
+        "The header fields are too many or too long.",
+        "Send at most 64 fields with 16 KiB in all.",
+    ),
+    RequestError(
+        "internal_error",
+        500,
+        "Something broke that nobody foresaw.",
+        "Report the `requestId`: the server's log knows more under it.",
+    ),
+    RequestError(
+        "outcome_unknown",
+        500,
+        "The database went away during the commit: the run may or may not be stored.",
+        "Read the run by the id in `detail`, or submit again with the same `Idempotency-Key`.",
+    ),
+    RequestError(
+        "unavailable",
+        503,
+        "Something the request depends on is away, and certainly nothing was stored.",
+        "Try again after `Retry-After`.",
+    ),
+)
+
+RUN_ERRORS: tuple[RunError, ...] = (
+    RunError(
+        "attempts_exhausted", "policy or platform", "Every allowed provider call was used up."
+    ),
+    RunError("deadline_exceeded", "policy", "`deadline` or `maxDuration` passed first."),
+    RunError("expired", "policy", "The run waited longer than `expiresIn` and never started."),
+    RunError("missing_credentials", "caller", "There is no API key for the provider."),
+    RunError("model_not_found", "template", "The simulated provider has no such model."),
+    RunError(
+        "outcome_unknown",
+        "provider or platform",
+        "Whether the provider carried the call out is unknown, and the run says `fail` for that.",
+    ),
+    RunError("provider_auth_failed", "provider", "The provider does not accept the API key."),
+    RunError("provider_bad_response", "provider", "The answer is not what its API promises."),
+    RunError("provider_connection_lost", "provider", "The connection broke during the call."),
+    RunError("provider_key_invalid", "caller", "The API key cannot even be sent."),
+    RunError("provider_overloaded", "provider", "The provider had no room (503 or 529)."),
+    RunError("provider_rate_limited", "provider", "The provider's rate limit was reached (429)."),
+    RunError("provider_refused", "provider", "The provider refused the request for good."),
+    RunError("provider_response_too_large", "provider", "The answer is longer than is read."),
+    RunError("provider_server_error", "provider", "The provider failed (5xx)."),
+    RunError("provider_timeout", "provider", "No answer came in time."),
+    RunError("provider_unreachable", "provider", "No connection came about; nothing was sent."),
+    RunError("response_format_invalid", "template", "The schema of `responseFormat` is no JSON."),
+    RunError("secret_unreadable", "platform", "No configured master key opens a variable."),
+    RunError("sim_params_invalid", "template", "`modelParams.sim` cannot be used."),
+    RunError("template_limit", "template", "The rendered messages are over a limit."),
+    RunError("unknown_provider", "template", "The server has no such provider."),
+    RunError("worker_crashed_repeatedly", "platform", "The worker died each time it ran this."),
+    RunError("worker_lost", "platform", "Of an attempt: its worker died during the call."),
+    RunError("worker_stopped", "platform", "Of an attempt: its worker was stopped during it."),
+)

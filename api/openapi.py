@@ -1,0 +1,305 @@
+"""The OpenAPI document: Litestar's list of routes with our types, our errors, and examples."""
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from http import HTTPStatus
+from importlib.metadata import version
+from inspect import getdoc
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+from litestar import Litestar, Response
+from litestar.handlers import HTTPRouteHandler
+from litestar.routes import HTTPRoute
+
+from api import errors, examples, shapes, wording
+from api.auth import SCOPE
+from api.error_catalog import REQUEST_ERRORS, RequestError
+
+Document = dict[str, Any]
+Body = TypeVar("Body")
+
+NOUNS = ("runs", "prompts", "environments", "webhooks", "keys")
+"""The order in which the nouns are shown; others follow by name."""
+
+_REF = "#/components/schemas/"
+_JSON = "application/json"
+_LISTING = re.compile(r"Listing_(?:.*\.)?(\w+?)(?:View)?_")
+_DESCRIPTION = """Runlane runs versioned prompts: submit a run, read it or wait for its webhook.
+
+Every request carries `Authorization: Bearer <key>`. Every error is a problem (RFC 9457) with a
+stable `code`; [the list](/docs/errors) says what each means. Ids are UUIDs, moments are RFC 3339
+in UTC, `null` equals absent in every request."""
+
+# Bodies that a route takes as free JSON, and answers that it passes on as bytes.
+_BODIES: Mapping[str, tuple[type, ...]] = {"addVersion": (shapes.ShortVersion, shapes.LongVersion)}
+_ANSWERS: Mapping[str, Mapping[int, type]] = {
+    "submitRun": {200: shapes.AcceptedRun},
+    "submitBatch": {200: shapes.AcceptedBatch},
+    "readPromptRun": {200: shapes.PromptRun},
+    "readRun": {200: shapes.Run},
+    "cancelRun": {202: shapes.Run, 200: shapes.Run},
+}
+_HEADERS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "submitRun": (
+        (
+            "Idempotency-Key",
+            "1 to 255 printable ASCII characters. The same key again answers with the same run.",
+        ),
+        ("traceparent", "W3C Trace Context; handed on to the provider call."),
+    )
+}
+_ANSWER_TEXTS = {200: "Done.", 201: "Created.", 202: "Accepted; it is on its way.", 204: "Gone."}
+_CALLER_STATUSES = frozenset({400, 401, 403, 408, 431, 500, 503})
+_BODY_STATUSES = frozenset({413, 415, 422})
+
+
+class Operation(NamedTuple):
+    """One method of one path."""
+
+    id: str
+    path: str
+    method: str
+    noun: str
+    handler: HTTPRouteHandler
+
+    @property
+    def takes(self) -> tuple[type, ...]:
+        field = self.handler.parsed_data_field
+        return _BODIES.get(self.id) or (() if field is None else (field.annotation,))
+
+    @property
+    def answers(self) -> Mapping[int, type | None]:
+        given = _ANSWERS.get(self.id)
+        if given is not None:
+            return given
+        answer = self.handler.parsed_fn_signature.return_type.annotation
+        free = answer in {None, type(None)} or getattr(answer, "__origin__", None) is Response
+        return {self.handler.status_code: None if free else answer}
+
+
+def document(app: Litestar) -> Document:
+    """Write the document for an application's routes."""
+    base = app.openapi_schema.to_schema()
+    found = sorted(operations(app), key=_place)
+    refs, components = _schemas(found)
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in found:
+        written = base["paths"][operation.path][operation.method]
+        paths.setdefault(operation.path, {})[operation.method] = _describe(
+            operation, written, refs, components
+        )
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Runlane",
+            "version": version("runlane"),
+            "description": _DESCRIPTION,
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"key": []}],
+        "tags": [{"name": noun} for noun in dict.fromkeys(one.noun for one in found)],
+        "paths": paths,
+        "webhooks": _webhooks(components),
+        "components": {
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "schemas": components,
+            "responses": _problems(),
+        },
+    }
+
+
+def operations(app: Litestar) -> Iterator[Operation]:
+    """Go through what the document describes."""
+    for route in app.routes:
+        if not isinstance(route, HTTPRoute):
+            continue
+        for handler in route.route_handlers:
+            if not handler.resolve_include_in_schema():
+                continue
+            noun = handler.fn.__module__.rpartition(".")[2]
+            for method in handler.http_methods - {"OPTIONS"}:
+                yield Operation(
+                    _camel(handler.handler_name), route.path_format, method.lower(), noun, handler
+                )
+
+
+def _place(operation: Operation) -> tuple[int, str, int]:
+    """Sort by noun, then as the noun's own module lists its handlers."""
+    noun = NOUNS.index(operation.noun) if operation.noun in NOUNS else len(NOUNS)
+    handlers = sys.modules[operation.handler.fn.__module__].HANDLERS
+    names = [handler.fn.__name__ for handler in handlers]
+    return noun, operation.noun, names.index(operation.handler.fn.__name__)
+
+
+def _schemas(operations: list[Operation]) -> tuple[dict[type, Any], dict[str, Any]]:
+    """Write every type once; answers how to refer to each, and the components."""
+    types: dict[type, None] = dict.fromkeys((*shapes.ALL, errors.Problem))
+    for operation in operations:
+        types.update(dict.fromkeys(operation.takes))
+        types.update(dict.fromkeys(kind for kind in operation.answers.values() if kind))
+    written, found = msgspec.json.schema_components(types, ref_template=_REF + "{name}")
+    names = {name: _name(name, found) for name in found}
+    text = msgspec.json.encode((written, found)).decode()
+    for old, new in sorted(names.items(), key=lambda pair: -len(pair[0])):
+        text = text.replace(f'"{_REF}{old}"', f'"{_REF}{new}"')
+    refs, components = msgspec.json.decode(text)
+    renamed = {names[name]: _worded(names[name], schema) for name, schema in components.items()}
+    return dict(zip(types, refs, strict=True)), dict(sorted(renamed.items()))
+
+
+def _worded(name: str, schema: Document) -> Document:
+    """Name a schema and say what its fields mean."""
+    for field, text in wording.FIELDS.get(name, {}).items():
+        schema["properties"][field].setdefault("description", text)
+    return schema | {"title": name}
+
+
+def _name(name: str, taken: Mapping[str, object]) -> str:
+    """`Listing[PromptView]` is a `PromptList`, a `PromptView` a `Prompt`, where that is free."""
+    listing = _LISTING.fullmatch(name)
+    if listing:
+        return f"{listing[1]}List"
+    short = name.removesuffix("View").lstrip("_")
+    return name if short in taken else short
+
+
+def _describe(
+    operation: Operation, written: Document, refs: Mapping[type, Any], components: Document
+) -> Document:
+    scope = operation.handler.opt.get(SCOPE)
+    parameters = [_parameter(one) for one in written.get("parameters", ())]
+    parameters += [_header(name, text) for name, text in _HEADERS.get(operation.id, ())]
+    entry: Document = {
+        "operationId": operation.id,
+        "tags": [operation.noun],
+        "summary": written.get("summary", operation.id),
+        "description": getdoc(operation.handler.fn) or "",
+        "parameters": parameters,
+    }
+    if scope is None:
+        entry["security"] = []
+    else:
+        entry["x-scope"] = scope
+    if operation.takes:
+        schemas = [refs[kind] for kind in operation.takes]
+        schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+        example = examples.request(operation.id, schema, components)
+        entry["requestBody"] = {
+            "required": True,
+            "content": {_JSON: {"schema": schema, "example": example}},
+        }
+    entry["responses"] = {
+        **{
+            str(status): _answer(status, None if kind is None else refs[kind], components)
+            for status, kind in operation.answers.items()
+        },
+        **{str(status): {"$ref": _problem_ref(status)} for status in _statuses(operation)},
+    }
+    return entry
+
+
+def _answer(status: int, schema: Document | None, components: Document) -> Document:
+    answer: Document = {"description": _ANSWER_TEXTS.get(status, HTTPStatus(status).phrase)}
+    if schema is not None:
+        example = examples.of(schema, components)
+        answer["content"] = {_JSON: {"schema": schema, "example": example}}
+    return answer
+
+
+def _parameter(parameter: Document) -> Document:
+    """Say what a query or path may hold: nobody can write `null` there."""
+    schema = dict(parameter["schema"])
+    kinds = [kind for kind in schema.pop("oneOf", ()) if kind != {"type": "null"}]
+    if len(kinds) == 1:
+        schema = {**kinds[0], **schema}
+    elif kinds:
+        schema["oneOf"] = kinds
+    schema.pop("description", None)
+    kept: Document = {"name": parameter["name"], "in": parameter["in"]}
+    description = parameter.get("description") or wording.PARAMETERS.get(parameter["name"])
+    if description:
+        kept["description"] = description
+    return {**kept, "required": parameter.get("required", False), "schema": schema}
+
+
+def _header(name: str, description: str) -> Document:
+    return {
+        "name": name,
+        "in": "header",
+        "description": description,
+        "required": False,
+        "schema": {"type": "string"},
+    }
+
+
+def _statuses(operation: Operation) -> list[int]:
+    """Which problems an operation can answer with."""
+    statuses = set(_CALLER_STATUSES)
+    if "{" in operation.path:
+        statuses.add(404)
+    if operation.method != "get":
+        statuses |= {409, 422}
+    if operation.takes:
+        statuses |= _BODY_STATUSES
+    return sorted(statuses)
+
+
+@cache
+def _problems() -> Document:
+    """One reusable response for each status, with an example for each of its codes."""
+    found: dict[int, list[RequestError]] = {}
+    for error in REQUEST_ERRORS:
+        found.setdefault(error.status, []).append(error)
+    return {
+        f"Problem{status}": {
+            "description": HTTPStatus(status).phrase,
+            "content": {
+                errors.MEDIA_TYPE: {
+                    "schema": {"$ref": f"{_REF}Problem"},
+                    "examples": {
+                        error.code: {"summary": error.meaning, "value": examples.problem(error)}
+                        for error in listed
+                    },
+                }
+            },
+        }
+        for status, listed in sorted(found.items())
+    }
+
+
+def _problem_ref(status: int) -> str:
+    return f"#/components/responses/Problem{status}"
+
+
+def _webhooks(components: Document) -> Document:
+    """The events that endpoints receive, in both formats."""
+    return {
+        event.name: {
+            "post": {
+                "operationId": _camel(event.name.replace(".", "_")),
+                "summary": event.meaning,
+                "parameters": [_header(name, text) for name, text in event.headers],
+                "requestBody": {
+                    "required": True,
+                    "content": {
+                        _JSON: {
+                            "schema": {"$ref": _REF + event.schema},
+                            "example": examples.event(event, components),
+                        }
+                    },
+                },
+                "responses": {"2XX": {"description": "Received; any 2xx will do."}},
+                "security": [],
+            }
+        }
+        for event in examples.EVENTS
+    }
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)

@@ -1,0 +1,286 @@
+"""What answers look like that PostgreSQL writes itself: shapes for the documentation and its tests.
+
+Nothing decodes into these on a request's way; tests hold real answers against them.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from shared.domain.states import (
+    AttemptOutcome,
+    Billed,
+    ErrorOrigin,
+    IncompleteReason,
+    Lane,
+    RunStatus,
+)
+from shared.domain.templates import Syntax
+from shared.domain.versions import TemplateBody
+
+Moment = Annotated[datetime, Meta(tz=True)]
+
+
+class _Shape(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """What all shapes have in common."""
+
+
+class AcceptedLinks(_Shape, frozen=True):
+    """Where to read an accepted run."""
+
+    self: str
+    prompt_run: str
+
+
+class AcceptedRun(_Shape, frozen=True):
+    """A run that is stored and will be carried out."""
+
+    id: UUID
+    thread: UUID
+    status: RunStatus
+    links: AcceptedLinks
+
+
+class BatchedRun(_Shape, frozen=True):
+    """A run of a batch."""
+
+    id: UUID
+    thread: UUID
+    status: RunStatus
+
+
+class AcceptedBatch(_Shape, frozen=True):
+    """The runs of a batch, in the order they were sent."""
+
+    runs: list[BatchedRun]
+
+
+class TokenUsage(_Shape, frozen=True):
+    """Tokens: `input` includes what was cached, `output` includes reasoning."""
+
+    input: int
+    input_cached: int
+    input_cache_write: int
+    output: int
+    reasoning: int
+    total: int
+    service_tier: str | None
+
+
+class CostParts(_Shape, frozen=True):
+    """US dollars."""
+
+    input: float
+    cached_input: float
+    cache_write: float
+    output: float
+    web_search: float
+    total: float
+
+
+class Cost(_Shape, frozen=True):
+    """US dollars: of the call that answered, of those that did not, and in all."""
+
+    success: CostParts
+    retries: CostParts
+    total: float
+
+
+class TranscriptText(_Shape, frozen=True):
+    """A stretch of text in a transcript."""
+
+    type: Literal["text"]
+    content: str
+    citations: list[Any]
+
+
+class PromptRun(_Shape, frozen=True):
+    """A run as clients of the prompts door know it."""
+
+    id: UUID
+    status: Annotated[
+        Literal["pending", "completed", "failed"],
+        Meta(
+            description="pending: scheduled, queued or running; completed: succeeded or "
+            "incomplete; failed: the other three."
+        ),
+    ]
+    created_at: Moment
+    finished_at: Moment | None
+    output: str | None
+    emitted: list[Any]
+    transcript: list[TranscriptText]
+    error: Annotated[
+        str | None, Meta(description="The latest failed attempt's, also when a retry succeeded.")
+    ]
+    token_usage: TokenUsage | None
+    cost: Annotated[
+        Cost | None, Meta(description="Null while pending, and when no price is known.")
+    ]
+
+
+class PromptReference(_Shape, frozen=True):
+    """The version a run was resolved to when it was submitted."""
+
+    slug: str
+    version: int
+    version_id: UUID
+    tag: str | None
+
+
+class Failure(_Shape, frozen=True):
+    """Why a run failed, and who has to act on it."""
+
+    code: str
+    message: str
+    origin: ErrorOrigin
+
+
+class AttemptFailure(_Shape, frozen=True):
+    """Why one provider call failed."""
+
+    code: str
+    message: str
+
+
+class Attempt(_Shape, frozen=True):
+    """One provider call. `outcome` is null while it is under way."""
+
+    number: int
+    started_at: Moment
+    finished_at: Moment | None
+    outcome: AttemptOutcome | None
+    model: str
+    provider_request_id: str | None
+    usage: TokenUsage | None
+    cost: CostParts | None
+    billed: Billed | None
+    late: Annotated[
+        bool, Meta(description="It ended after the run had been taken from its worker.")
+    ]
+    error: AttemptFailure | None
+
+
+class SentMessage(_Shape, frozen=True):
+    """A message as it was rendered and sent."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class RunLinks(_Shape, frozen=True):
+    """Where a run's other addresses are."""
+
+    self: str
+    cancel: str
+    replay: str
+    deliveries: str
+
+
+class RunSummary(_Shape, frozen=True):
+    """What events and the whole run have in common."""
+
+    id: UUID
+    status: RunStatus
+    done: bool
+    status_reason: Annotated[
+        str | None,
+        Meta(
+            description="While waiting: retry_backoff, provider_rate_limit or circuit_open; "
+            "null when nothing special holds it up."
+        ),
+    ]
+    next_attempt_at: Moment | None
+    prompt: PromptReference
+    environment: str
+    priority: Lane
+    thread: UUID
+    channel: str
+    metadata: dict[str, str | list[str]]
+    tags: list[str]
+    model: str
+    incomplete_reason: IncompleteReason | None
+    error: Failure | None
+    token_usage: TokenUsage | None
+    cost: Cost | None
+    created_at: Moment
+    started_at: Moment | None
+    finished_at: Moment | None
+    cancel_requested_at: Moment | None
+    replayed_from: UUID | None
+    links: RunLinks
+    output: str | None
+
+
+class Run(RunSummary, frozen=True):
+    """Everything about a run."""
+
+    inputs: dict[str, str]
+    attempts: list[Attempt]
+    messages: Annotated[
+        list[SentMessage] | None,
+        Meta(description="As rendered and sent, history included; null before the first call."),
+    ]
+
+
+class EventRun(RunSummary, frozen=True):
+    """A run in an event: without inputs, messages and attempts."""
+
+    output_truncated: Annotated[
+        bool, Meta(description="The output is over 8 KiB: read it from the run.")
+    ]
+
+
+class EventData(_Shape, frozen=True):
+    """What an event is about."""
+
+    run: EventRun
+
+
+class RunEvent(_Shape, frozen=True):
+    """The body of a webhook in the standard format."""
+
+    id: UUID
+    type: str
+    timestamp: Moment
+    environment: str
+    data: EventData
+
+
+class PromptRunFinished(_Shape, frozen=True):
+    """The body of a webhook with `format: promptjuggler`."""
+
+    id: UUID
+    status: Literal["completed", "failed"]
+
+
+class ShortVersion(TemplateBody, frozen=True):
+    """A version with one template."""
+
+    syntax: Syntax = Syntax.BRACES
+    publish: bool = True
+
+
+class LongVersion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A version with several templates; runs start from the entrypoint."""
+
+    templates: dict[str, TemplateBody]
+    entrypoint: str = "main"
+    syntax: Syntax = Syntax.BRACES
+    publish: bool = True
+
+
+ALL: tuple[type[msgspec.Struct], ...] = (
+    AcceptedBatch,
+    AcceptedRun,
+    LongVersion,
+    PromptRun,
+    PromptRunFinished,
+    Run,
+    RunEvent,
+    ShortVersion,
+)
+"""The shapes that the OpenAPI document adds to those of the routes."""

@@ -1,0 +1,102 @@
+"""What request fields and parameters mean, for the documentation: types alone do not say it."""
+
+from collections.abc import Mapping
+
+PARAMETERS: Mapping[str, str] = {
+    "key": "The variable's name: a capital letter, then capitals, digits and underscores.",
+    "key_id": "The key's id.",
+    "name": "The environment's name, in any spelling of its letters.",
+    "number": "The version's number.",
+    "run_id": "The run's id.",
+    "slug": "The prompt's slug, or one it once had.",
+    "tag": "The tag's name.",
+    "version": "A published version: its number, a tag, `__latest__` (published last) or its id.",
+    "webhook_id": "The webhook's id.",
+}
+
+_WEBHOOK: Mapping[str, str] = {
+    "url": "Where events are posted to: https, on a public address.",
+    "environments": "Names of environments; none mean all.",
+    "events": "Names of events; none mean all.",
+    "format": "`standard` (Standard Webhooks) or `promptjuggler`.",
+    "headers": "Fields sent along with each delivery; kept encrypted.",
+    "includeOutput": "Whether events carry the run's output; true when left out.",
+}
+_PARAMS: Mapping[str, str] = {
+    "maxCompletionTokens": "At least 1.",
+    "temperature": "From 0 to 2.",
+    "topP": "From 0 to 1.",
+    "sim": "For `sim` models only: `delaySeconds` and `outputTokens`.",
+}
+_TEMPLATE: Mapping[str, str] = {
+    "text": "A text for other templates to include, instead of messages and a model.",
+    "provider": "`openai`, `anthropic` or `sim`, where `model` does not say it.",
+    "model": "With its provider (`openai/gpt-5-mini`) or without.",
+    "systemInstruction": "The system message.",
+    "messages": "What is sent, with tokens such as `{{ name }}`.",
+    "responseFormat": "`text`, `json_object`, or `json_schema` with the schema as a string.",
+    "memory": "Whether a run reads and writes the messages of its thread.",
+    "timeoutSeconds": "How long one provider call may take.",
+}
+_VERSION: Mapping[str, str] = {
+    "syntax": "How tokens are written: `{{ name }}` (braces) or `[[name]]` (brackets).",
+    "publish": "`false` keeps a draft.",
+}
+
+_SUBMISSION: Mapping[str, str] = {
+    "inputs": "A value for each token of the prompt.",
+    "thread": "The conversation the run belongs to; an unknown id begins one.",
+    "priority": "The lane it waits in; `normal` when left out.",
+    "environment": "The environment's name; the default one when left out.",
+    "envVars": "Variables for this run alone, such as API keys: kept encrypted, never shown, "
+    "erased when the run ends. At most 50, 64 KiB in all.",
+    "metadata": "Yours to keep with the run: strings, or lists of strings.",
+    "channel": "A lane of memory within the thread; `default` when left out.",
+    "model": "Another model than the version's.",
+    "params": "Model parameters that go before the version's.",
+    "tags": "Labels of the run, at most 10.",
+    "runAt": "Not before this moment, at most 366 days ahead.",
+    "expiresIn": "Seconds it may wait in the queue; then it ends as `expired`.",
+    "deadline": "The moment by which it has to be done; then it ends as `failed`.",
+    "maxDuration": "Seconds from its first start; then it ends as `failed`.",
+    "maxAttempts": "Provider calls it may make; 3 when left out.",
+    "onUnknownOutcome": "When nobody can say whether a provider carried a call out: call "
+    "again (`retry`, what happens when left out), or end as `failed` (`fail`).",
+}
+
+FIELDS: Mapping[str, Mapping[str, str]] = {
+    "Batch": {"runs": "1 to 1,000 of them; all are accepted, or none."},
+    "BatchItem": {
+        **_SUBMISSION,
+        "prompt": "The prompt's slug.",
+        "version": PARAMETERS["version"],
+        "idempotencyKey": "Like the header `Idempotency-Key` of a single submission.",
+    },
+    "EnvironmentChange": {"isDefault": "`true` takes over from the present default."},
+    "LongVersion": {
+        "entrypoint": "The template that a run starts from.",
+        "templates": "Templates by name; they include each other by name.",
+        **_VERSION,
+    },
+    "ModelParams": _PARAMS,
+    "NewEnvironment": {"isDefault": "The first environment is the default whatever this says."},
+    "NewKey": {
+        "scopes": "What the key may do; `…:write` includes `…:read`, `admin` is all of them.",
+        "environments": "Names of environments the key is limited to; none mean all.",
+        "expiresAt": "From this moment on the key is refused.",
+    },
+    "NewPrompt": {"slug": "Its address from now on; made from the name when left out."},
+    "NewTag": {
+        "version": "A published version's number or id.",
+        "comment": "Kept in the tag's history.",
+    },
+    "NewWebhook": {
+        **_WEBHOOK,
+        "secret": "`whsec_` and 24 to 64 bytes as base64; made when left out.",
+    },
+    "PromptChange": {"slug": "The new slug; the old one goes on working."},
+    "ShortVersion": {**_TEMPLATE, **_VERSION},
+    "Submission": _SUBMISSION,
+    "TemplateBody": _TEMPLATE,
+    "WebhookChange": _WEBHOOK,
+}
