@@ -1,5 +1,6 @@
 """Connections to Redis or Valkey, with the timeouts and retries the lanes rely on."""
 
+import asyncio
 import socket
 import sys
 from collections.abc import Mapping
@@ -7,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis.asyncio import BlockingConnectionPool, ConnectionPool
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry  # the class of the same name in redis.retry never awaits
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import ExponentialBackoff
@@ -18,6 +20,8 @@ from shared.queue.lanes import BELL_S, Lanes
 MAX_CONNECTIONS = 32
 HEALTH_CHECK_S = 15
 RETRIES = 2
+
+_RETRIED = (RedisConnectionError, ReadOnlyError)
 
 
 def connect(url: str, *, timeout_s: float = 2, connect_timeout_s: float = 1) -> Lanes:
@@ -39,10 +43,22 @@ def _options(socket_timeout_s: float, wait_s: float, connect_timeout_s: float) -
         "health_check_interval": HEALTH_CHECK_S,
         "max_connections": MAX_CONNECTIONS,
         "timeout": wait_s,
-        # An error is retried only when both name it. A timeout is not: it has cost enough already.
-        "retry": Retry(ExponentialBackoff(cap=0.25, base=0.02), RETRIES),
-        "retry_on_error": [RedisConnectionError, ReadOnlyError],
+        "redis_connect_func": _greet,
+        # Both have to name an error. A timeout is not retried: it has cost enough already.
+        "retry": Retry(ExponentialBackoff(cap=0.25, base=0.02), RETRIES, _RETRIED),
+        "retry_on_error": list(_RETRIED),
     }
+
+
+async def _greet(connection: AbstractConnection) -> None:
+    """Greet the server without a health check.
+
+    The greeting's commands would check the health of the connection they belong to; when the
+    server accepts and then says nothing, every failed check connects again, and deeper.
+    """
+    interval_s = connection.health_check_interval
+    connection.next_health_check = asyncio.get_running_loop().time() + interval_s
+    await connection.on_connect()
 
 
 def _pool(url: str, options: dict[str, Any]) -> ConnectionPool:
@@ -86,7 +102,7 @@ def _sentinel_pool(url: str, options: dict[str, Any]) -> ConnectionPool:
             "socket_connect_timeout": options["socket_connect_timeout"],
         },
     )
-    return SentinelConnectionPool(  # type: ignore[no-untyped-call] # redis-py does not type it
+    return _SentinelPool(  # type: ignore[no-untyped-call] # redis-py does not type it
         service,
         manager,
         username=unquote(user) or None,
@@ -94,3 +110,12 @@ def _sentinel_pool(url: str, options: dict[str, Any]) -> ConnectionPool:
         db=int(parse_qs(parts.query).get("db", ["0"])[0]),
         **options,
     )
+
+
+class _SentinelPool(SentinelConnectionPool):
+    """Closes the connections to the sentinels too, which redis-py leaves open."""
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:  # noqa: FBT001, FBT002 (redis-py's signature)
+        await super().disconnect(inuse_connections)
+        for sentinel in self.sentinel_manager.sentinels:
+            await sentinel.aclose()
