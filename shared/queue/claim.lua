@@ -47,6 +47,14 @@ local function remove(lane, ids, into)
   for first = 1, #ids, PAGE do
     local part = {}
     for place = first, math.min(first + PAGE - 1, #ids) do part[#part + 1] = ids[place] end
+    -- A stock worker watches this key between its look at the lane and its start: touching it
+    -- undoes that start. When memory is short MSET is refused; then the start finds no blob.
+    local progress, touched = prefixed('arq:in-progress:', part), {}
+    for place, key in ipairs(progress) do
+      touched[2 * place - 1], touched[2 * place] = key, ''
+    end
+    redis.pcall('MSET', unpack(touched))
+    redis.call('DEL', unpack(progress))
     local jobs = prefixed('arq:job:', part)
     local blobs = redis.call('MGET', unpack(jobs))
     redis.call('DEL', unpack(jobs))

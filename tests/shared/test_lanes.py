@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import fakeredis
 import pytest
 from arq.jobs import deserialize_job_raw
+from redis.exceptions import WatchError
 
 from shared.domain.states import Lane
 from shared.ids import RunId, new_id
@@ -163,6 +164,20 @@ async def test_ids_a_stock_worker_has_in_progress_are_passed_over(lanes: Lanes) 
     assert claim.left[Lane.NORMAL]
     assert [ring.run_id for ring in rings[28:]] == await claimed(lanes)
     assert (await lanes.waiting())[Lane.NORMAL] == 25
+
+
+async def test_a_claim_undoes_the_start_a_stock_worker_is_about_to_make(lanes: Lanes) -> None:
+    ring = a_ring()
+    await lanes.ring(ring)
+    in_progress = f"arq:in-progress:{ring.run_id}"
+
+    async with lanes.pipeline(transaction=True) as stock:
+        await stock.watch(in_progress)
+        assert [ring.run_id] == await claimed(lanes)
+        stock.multi()  # type: ignore[no-untyped-call] # as shipped
+        stock.psetex(in_progress, 1000, b"1")
+        with pytest.raises(WatchError):
+            await stock.execute()
 
 
 async def test_a_lane_with_only_ids_in_progress_elsewhere_has_nothing_left(lanes: Lanes) -> None:
