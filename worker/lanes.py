@@ -159,18 +159,31 @@ class LaneWorker(Worker, Generic[Claimed]):
             return self._hold_until - now
         if not self._may_start():
             return self._poll_s
+        claim = await self._claim(now)
+        if claim is None:
+            return await self._without_redis(now)
+        if self._stopping:
+            await self._put_back(claim.runs, claim.foreign)
+            return 0
+        return self._accept(claim)
+
+    async def _claim(self, began: float) -> Claim | None:
         try:
             if self._away_since is not None:
                 async with asyncio.timeout(PROBE_S):
                     await self.pool.ping()
             claim = await self._lanes.claim(self._slots.room(), self._claim_limit)
         except (RedisError, TimeoutError) as error:
-            return await self._redis_failed(error, now)
-        self._redis_answered()
-        if self._stopping:
-            await self._put_back(claim.runs, claim.foreign)
-            return 0
-        return self._accept(claim)
+            if self._away_since is None:
+                self._away_since = began
+                _log.warning("redis_away", error=str(error) or type(error).__name__)
+            self._redis_failures += 1
+            return None
+        if self._away_since is not None:
+            _log.warning("redis_back", away_s=round(self.loop.time() - self._away_since, 1))
+            self._away_since = None
+            self._redis_failures = 0
+        return claim
 
     def _accept(self, claim: Claim) -> float:
         batch: dict[RunId, Lane] = {}
@@ -303,25 +316,17 @@ class LaneWorker(Worker, Generic[Claimed]):
 
     # When Redis is away
 
-    async def _redis_failed(self, error: Exception, began: float) -> float:
+    async def _without_redis(self, began: float) -> float:
         """Back off; when it has lasted, claim from the database at every poll."""
-        if self._away_since is None:
-            self._away_since = began
-            _log.warning("redis_away", error=str(error) or type(error).__name__)
-        self._redis_failures += 1
-        now = self.loop.time()
-        wait_s = min(_backoff_s(self._redis_failures), self._away_since + self._away_after_s - now)
-        if wait_s <= 0 and not self._stopping:
+        away_since = began if self._away_since is None else self._away_since
+        until_away_s = away_since + self._away_after_s - self.loop.time()
+        wait_s = min(_backoff_s(self._redis_failures), until_away_s)
+        if until_away_s <= 0 and not self._stopping:
             await self._claim_from_database()
             wait_s = began + self._poll_s - self.loop.time()
-        self._hold_until = self.loop.time() + max(wait_s, BACKOFF_S)
-        return max(wait_s, BACKOFF_S)
-
-    def _redis_answered(self) -> None:
-        if self._away_since is not None:
-            _log.warning("redis_back", away_s=round(self.loop.time() - self._away_since, 1))
-            self._away_since = None
-        self._redis_failures = 0
+        wait_s = max(wait_s, BACKOFF_S)
+        self._hold_until = self.loop.time() + wait_s
+        return wait_s
 
     async def _claim_from_database(self) -> None:
         if self._database is None:
