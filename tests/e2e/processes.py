@@ -93,8 +93,12 @@ class Process:
         try:
             self.end()
         finally:
-            running.remove(self)
-            self._file.close()
+            self.forget()
+
+    def forget(self) -> None:
+        """Drop what it said, once it has ended."""
+        running.remove(self)
+        self._file.close()
 
     def _ended(self) -> bool:
         return self.code is not None
@@ -118,6 +122,12 @@ def clean_env(home: Path, **variables: str) -> dict[str, str]:
 def as_ordinary_user(argv: Sequence[str]) -> list[str]:
     """The same command for a user who is not root, whoever runs the tests."""
     return [*_AS_ORDINARY_USER, *argv] if os.geteuid() == 0 else list(argv)
+
+
+def hand_over(folder: Path) -> None:
+    """Give a folder to whom `as_ordinary_user` runs commands as."""
+    if os.geteuid() == 0:
+        os.chown(folder, ORDINARY_UID, ORDINARY_UID)
 
 
 @contextmanager
