@@ -9,7 +9,8 @@ from typing import Any
 import structlog
 
 _SECRET_NAME = re.compile(
-    r"authorization|password|passwd|secret|token$|api_?key|master_?key|cookie|signature", re.IGNORECASE
+    r"authorization|password|passwd|secret|token$|api_?key|master_?key|cookie|signature",
+    re.IGNORECASE,
 )
 _SECRET_TEXT = re.compile(
     r"rl_[0-9A-Za-z]{8}_[0-9A-Za-z]{8,}"  # our API keys
@@ -17,6 +18,7 @@ _SECRET_TEXT = re.compile(
     r"|sk-[0-9A-Za-z_-]{8,}"  # vendors' keys
     r"|(?<=://)[^/@\s:]*:[^/@\s]+(?=@)"  # user and password in a URL
     r"|(?i:bearer )[0-9A-Za-z._~+/=-]+"
+    r"|(?<=\nDETAIL: ) .*"  # PostgreSQL quotes the row it refuses, prompts and all
 )
 _HIDDEN = "[hidden]"
 
@@ -63,8 +65,8 @@ def scrub(_logger: object, _method: str, event: Any) -> Any:
     return {name: _clean(name, value) for name, value in event.items()}
 
 
-def _foreign_name(logger: logging.Logger, _method: str, event: Any) -> Any:
-    event["logger"] = logger.name
+def _foreign_name(_logger: object, _method: str, event: Any) -> Any:
+    event["logger"] = event["_record"].name  # the logger itself is not handed on
     return event
 
 

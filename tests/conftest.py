@@ -109,8 +109,9 @@ async def store(settings: Settings) -> AsyncIterator[Store]:
     store = Store(settings.database_url.get_secret_value(), size=5)
     await store.open(wait_s=10)
     yield store
-    names = ", ".join(table.name for table in METADATA.sorted_tables)
-    await store.execute(f"TRUNCATE {names} CASCADE", {})
+    # Deleting a few rows takes a tenth of the time that truncating every table takes.
+    deletes = "".join(f"DELETE FROM {table.name};" for table in reversed(METADATA.sorted_tables))
+    await store.execute(f"DO $$ BEGIN {deletes} END $$", {})
     await store.close()
 
 

@@ -17,8 +17,7 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class Slice(msgspec.Struct, Generic[Row], frozen=True):
-    """A part of a list, newest first; `last` is the position of a further page."""
+    """A part of a list, newest first; `more` in the direction that was asked for."""
 
     rows: tuple[Row, ...]
     more: bool
-    last: UUID | None

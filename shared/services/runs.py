@@ -2,15 +2,19 @@
 
 import asyncio
 
+import msgspec
+from msgspec import Raw
 from redis import RedisError
 
 from shared import log
 from shared.deps import Deps
-from shared.domain.states import RunStatus
+from shared.domain.paging import Page, Slice
+from shared.domain.states import Lane, RunStatus
 from shared.errors import NotFoundError
 from shared.ids import RunId, WorkspaceId
 from shared.services import rings
-from shared.store import ending, reading
+from shared.store import ending, listing, reading, submitting
+from shared.store.listing import ListedRun, RunFilter
 
 _log = log.get(__name__)
 
@@ -29,6 +33,35 @@ async def read_prompt_run(deps: Deps, workspace_id: WorkspaceId, run_id: RunId) 
     if found is None:
         raise NotFoundError
     return found
+
+
+async def listed(
+    deps: Deps, workspace_id: WorkspaceId, wanted: RunFilter, page: Page
+) -> Slice[ListedRun]:
+    """The workspace's runs that fit a filter, newest first."""
+    return await listing.runs(deps.store, workspace_id, wanted, page)
+
+
+async def deliveries(deps: Deps, workspace_id: WorkspaceId, run_id: RunId) -> list[Raw]:
+    """The webhook deliveries of a run. Raises `NotFoundError`."""
+    if await submitting.find_by_id(deps.store, workspace_id, run_id) is None:
+        raise NotFoundError
+    return await listing.deliveries_of(deps.store, workspace_id, run_id)
+
+
+class LaneLoad(msgspec.Struct, frozen=True):
+    """What a workspace has in one lane; `oldest` is when the longest waiting run was submitted."""
+
+    waiting: int
+    running: int
+    oldest: str | None
+    paused: bool
+
+
+async def queue(deps: Deps, workspace_id: WorkspaceId) -> dict[Lane, LaneLoad]:
+    """What the workspace has in each lane."""
+    found = await listing.queue(deps.store, workspace_id)
+    return {lane: LaneLoad(*found[lane]) for lane in Lane}
 
 
 async def cancel(deps: Deps, workspace_id: WorkspaceId, run_id: RunId) -> tuple[str, bool]:

@@ -13,7 +13,7 @@ View = TypeVar("View")
 
 def page(found: Slice[Row], view: Callable[[Row], View]) -> Slice[View]:
     """Show every row of a part of a list."""
-    return Slice(rows=tuple(map(view, found.rows)), more=found.more, last=found.last)
+    return Slice(rows=tuple(map(view, found.rows)), more=found.more)
 
 
 def moment(at: datetime | None) -> str | None:

@@ -23,5 +23,4 @@ async def fetch(tx: Tx, query: Select[Row], key: Any, page: Page) -> Slice[Row]:
     rows = rows[: page.limit]
     if page.before is not None:
         rows.reverse()
-    last = getattr(rows[-1], key.key) if rows else None
-    return Slice(rows=tuple(rows), more=more, last=last)
+    return Slice(rows=tuple(rows), more=more)

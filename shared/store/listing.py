@@ -1,0 +1,142 @@
+"""Lists of runs: filters become conditions, pages are cut by id."""
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from shared.domain.paging import Page, Slice
+from shared.domain.states import Lane, RunStatus
+from shared.ids import WorkspaceId
+from shared.store.database import Store
+from shared.store.run_json import FIELDS, JOINS, build
+
+# What a list leaves out can be long; the run itself has it.
+_LISTED = build(name for name in FIELDS if name not in {"messages", "attempts", "inputs"})
+
+
+class RunFilter(msgspec.Struct, frozen=True):
+    """Every condition that is not `None` must hold. `metadata` pairs all have to be there."""
+
+    statuses: tuple[RunStatus, ...] = ()
+    prompt: str | None = None
+    version: int | None = None
+    tag: str | None = None
+    environment: str | None = None
+    priority: Lane | None = None
+    thread: UUID | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    metadata: tuple[tuple[str, str], ...] = ()
+
+
+class ListedRun(msgspec.Struct, frozen=True):
+    """A run's id and its JSON as the list shows it."""
+
+    id: str
+    json: msgspec.Raw
+
+
+_CONDITIONS = {
+    "statuses": "r.status = ANY(%(statuses)s)",
+    "prompt": """r.prompt_id IN (SELECT q.id FROM prompts q
+      WHERE q.workspace_id = %(workspace)s AND q.slug = %(prompt)s AND q.deleted_at IS NULL
+      UNION SELECT a.prompt_id FROM prompt_aliases a
+      WHERE a.workspace_id = %(workspace)s AND a.slug = %(prompt)s)""",
+    "version": """r.version_id IN (SELECT n.id FROM prompt_versions n
+      WHERE n.workspace_id = %(workspace)s AND n.number = %(version)s)""",
+    "tag": "%(tag)s = ANY(r.tags)",
+    "environment": """r.environment_id IN (SELECT x.id FROM environments x
+      WHERE x.workspace_id = %(workspace)s AND lower(x.name) = lower(%(environment)s))""",
+    "priority": "r.priority = %(priority)s",
+    "thread": "r.thread_id = %(thread)s",
+    "created_after": "r.created_at > %(created_after)s",
+    "created_before": "r.created_at < %(created_before)s",
+    "metadata": "r.metadata @> %(metadata)s::jsonb",
+}
+
+
+async def runs(
+    store: Store, workspace_id: WorkspaceId, wanted: RunFilter, page: Page
+) -> Slice[ListedRun]:
+    """The runs of a workspace that fit, newest first."""
+    values: dict[str, object] = {
+        "workspace": workspace_id,
+        "after": page.after,
+        "before": page.before,
+        "limit": page.limit + 1,
+    }
+    conditions = ["r.workspace_id = %(workspace)s"]
+    for name, condition in _CONDITIONS.items():
+        value = getattr(wanted, name)
+        if value not in (None, ()):
+            conditions.append(condition)
+            values[name] = _parameter(name, value)
+    if page.after is not None:
+        conditions.append("r.id < %(after)s")
+    if page.before is not None:
+        conditions.append("r.id > %(before)s")
+    order = "ASC" if page.before is not None else "DESC"
+    rows = await store.fetch(
+        f"""SELECT r.id::text, {_LISTED}::text FROM (
+          SELECT * FROM runs r WHERE {" AND ".join(conditions)}
+          ORDER BY r.id {order} LIMIT %(limit)s) AS r {JOINS} ORDER BY r.id {order}""",
+        values,
+    )
+    listed = [ListedRun(run_id, msgspec.Raw(text.encode())) for run_id, text in rows]
+    more = len(listed) > page.limit
+    listed = listed[: page.limit]
+    if page.before is not None:
+        listed.reverse()
+    return Slice(rows=tuple(listed), more=more)
+
+
+def _parameter(name: str, value: object) -> object:
+    if name == "metadata":
+        return msgspec.json.encode(dict(value)).decode()  # type: ignore[call-overload]  # pairs
+    if name == "statuses":
+        return [str(status) for status in value]  # type: ignore[attr-defined]  # a tuple
+    return str(value) if name == "priority" else value
+
+
+_DELIVERIES = """
+SELECT json_build_object('id', y.id, 'eventId', y.event_id, 'type', v.type,
+  'webhook', y.endpoint_id, 'url', w.url, 'status', y.status, 'tries', y.tries,
+  'nextTryAt', CASE WHEN y.status = 'pending' THEN to_char(y.next_try_at AT TIME ZONE 'UTC',
+    'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') END,
+  'attempts', (SELECT coalesce(json_agg(json_build_object('number', t.number,
+      'startedAt', to_char(t.started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+      'durationMs', t.duration_ms, 'status', t.status_code, 'outcome', t.outcome,
+      'excerpt', t.excerpt) ORDER BY t.number), '[]'::json)
+    FROM delivery_tries t WHERE t.delivery_id = y.id))::text
+FROM events v JOIN deliveries y ON y.event_id = v.id
+  JOIN webhook_endpoints w ON w.id = y.endpoint_id
+WHERE v.workspace_id = %(workspace)s AND v.run_id = %(run)s ORDER BY y.id
+"""
+
+
+async def deliveries_of(store: Store, workspace_id: WorkspaceId, run_id: UUID) -> list[msgspec.Raw]:
+    """The webhook deliveries of a run with their tries, as JSON."""
+    rows = await store.fetch(_DELIVERIES, {"workspace": workspace_id, "run": run_id})
+    return [msgspec.Raw(row[0].encode()) for row in rows]
+
+
+_QUEUE = """
+SELECT l.lane, count(r.id) FILTER (WHERE r.status <> 'running'),
+  count(r.id) FILTER (WHERE r.status = 'running'),
+  to_char((min(r.created_at) FILTER (WHERE r.status <> 'running')) AT TIME ZONE 'UTC',
+    'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+  EXISTS (SELECT 1 FROM lane_pauses z WHERE z.lane = l.lane)
+FROM unnest(%(lanes)s::text[]) AS l(lane) LEFT JOIN runs r ON r.workspace_id = %(workspace)s
+  AND r.priority = l.lane AND r.status IN ('queued', 'scheduled', 'running')
+GROUP BY l.lane
+"""
+
+
+async def queue(
+    store: Store, workspace_id: WorkspaceId
+) -> dict[Lane, tuple[int, int, str | None, bool]]:
+    """By lane: runs of the workspace that wait and run, the oldest that waits, lane paused."""
+    lanes = [lane.value for lane in Lane]
+    rows = await store.fetch(_QUEUE, {"workspace": workspace_id, "lanes": lanes})
+    return {Lane(row[0]): (row[1], row[2], row[3], row[4]) for row in rows}
