@@ -1,5 +1,7 @@
 """Lists of runs: filters, pages, the lanes of a workspace, deliveries."""
 
+from typing import Any
+
 import httpx
 import pytest
 
@@ -15,7 +17,7 @@ async def _submit(client: httpx.AsyncClient, **body: object) -> str:
     return str(response.json()["id"])
 
 
-async def _listed(client: httpx.AsyncClient, **query: object) -> list[str]:
+async def _listed(client: httpx.AsyncClient, **query: Any) -> list[str]:
     response = await client.get("/runs", params=query)
     assert response.status_code == 200, response.text
     return [run["id"] for run in response.json()["data"]]
@@ -71,7 +73,7 @@ async def test_filters_are_anded(client: httpx.AsyncClient) -> None:
     ],
 )
 async def test_filter_that_means_nothing_is_a_400(
-    client: httpx.AsyncClient, query: dict[str, object]
+    client: httpx.AsyncClient, query: dict[str, Any]
 ) -> None:
     response = await client.get("/runs", params=query)
 
