@@ -102,6 +102,7 @@ FROM unnest(%(ids)s) AS asked(id) LEFT JOIN taken t ON t.id = asked.id
 _CLAIM_DUE = f"""
 WITH ready AS MATERIALIZED (
     SELECT r.id FROM runs r WHERE r.priority = %(lane)s AND {_STARTABLE} AND {NO_EARLIER_TURN}
+      AND NOT EXISTS (SELECT 1 FROM lane_pauses z WHERE z.lane = %(lane)s)
     ORDER BY r.available_at, r.id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
   ),
 {_TAKE}
@@ -156,20 +157,24 @@ class Refusal(msgspec.Struct, frozen=True):
     reason: str
 
 
+# `held` says of a cancel what it says once the row is locked: one may have come just before.
 _INTENT = """
 WITH item AS MATERIALIZED (SELECT * FROM json_to_recordset(%(items)s::json) AS x(
     run_id uuid, session_id uuid, claim_no int, provider text, model text, messages json,
     sha256 text)),
   held AS MATERIALIZED (
-    SELECT r.id FROM runs r JOIN item i ON r.id = i.run_id
+    SELECT r.id, r.claim_no, r.cancel_requested_at IS NOT NULL AS canceled
+    FROM runs r JOIN item i ON r.id = i.run_id
     WHERE r.claim_no = i.claim_no AND r.session_id = i.session_id AND r.status = 'running'
+      AND EXISTS (SELECT 1 FROM worker_sessions s
+        WHERE s.id = i.session_id AND s.reaped_at IS NULL)
     ORDER BY r.id FOR UPDATE OF r
   ),
   counted AS (
     UPDATE runs r SET calls = r.calls + 1, attempts = r.attempts + 1,
       messages = coalesce(i.messages, r.messages),
       messages_sha256 = coalesce(decode(i.sha256, 'hex'), r.messages_sha256)
-    FROM item i JOIN held h ON h.id = i.run_id
+    FROM item i JOIN held h ON h.id = i.run_id AND h.claim_no = i.claim_no
     WHERE r.id = i.run_id AND r.claim_no = i.claim_no AND r.session_id = i.session_id
       AND r.status = 'running' AND r.cancel_requested_at IS NULL AND r.calls < r.max_attempts
     RETURNING r.id, r.workspace_id, r.attempts, r.claim_no
@@ -177,27 +182,27 @@ WITH item AS MATERIALIZED (SELECT * FROM json_to_recordset(%(items)s::json) AS x
   opened AS (
     INSERT INTO attempts (run_id, number, workspace_id, claim_no, session_id, provider, model)
     SELECT c.id, c.attempts, c.workspace_id, c.claim_no, i.session_id, i.provider, i.model
-    FROM counted c JOIN item i ON i.run_id = c.id
+    FROM counted c JOIN item i ON i.run_id = c.id AND i.claim_no = c.claim_no
   )
-SELECT i.run_id, c.attempts, h.id IS NOT NULL, r.cancel_requested_at IS NOT NULL
-FROM item i LEFT JOIN counted c ON c.id = i.run_id LEFT JOIN held h ON h.id = i.run_id
-  LEFT JOIN runs r ON r.id = i.run_id
+SELECT i.run_id, i.claim_no, c.attempts, h.canceled
+FROM item i LEFT JOIN counted c ON c.id = i.run_id AND c.claim_no = i.claim_no
+  LEFT JOIN held h ON h.id = i.run_id AND h.claim_no = i.claim_no
 """
 
 
 async def intend(store: Store, intents: Sequence[Intent]) -> list[int | Refusal]:
     """Write attempt rows before any byte is sent; answers the attempt's number, or a refusal."""
     rows = await store.fetch(_INTENT, {"items": msgspec.json.encode(intents).decode()})
-    by_run = {row[0]: row[1:] for row in rows}
+    by_claim = {row[:2]: row[2:] for row in rows}
     answers: list[int | Refusal] = []
     for intent in intents:
-        number, held, cancel_requested = by_run[UUID(intent.run_id)]
+        number, canceled = by_claim[UUID(intent.run_id), intent.claim_no]
         if number is not None:
             answers.append(number)
-        elif not held:
+        elif canceled is None:
             answers.append(Refusal("lost"))
         else:
-            answers.append(Refusal("canceled" if cancel_requested else "exhausted"))
+            answers.append(Refusal("canceled" if canceled else "exhausted"))
     return answers
 
 

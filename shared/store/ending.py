@@ -165,12 +165,12 @@ _ITEM = """json_to_recordset(%(items)s::json) AS x(
 # Judged inside the update, on the row as it is once locked: a cancel may have come just before.
 _BACK = "i.status = 'queued' AND r.cancel_requested_at IS NULL"
 # Written so that it becomes one hash table: a join of two batches would be tried pair by pair.
-_LATE = "i.run_id NOT IN (SELECT id FROM moved)"
+_LATE = "(i.run_id, i.claim_no) NOT IN (SELECT id, claim_no FROM moved)"
 
 _SETTLE = f"""
 WITH item AS MATERIALIZED (SELECT * FROM {_ITEM}),
   held AS MATERIALIZED (
-    SELECT r.id FROM runs r JOIN item i ON r.id = i.run_id
+    SELECT r.id, r.claim_no FROM runs r JOIN item i ON r.id = i.run_id
     WHERE r.claim_no = i.claim_no AND r.session_id = i.session_id AND r.status = 'running'
     ORDER BY r.id FOR UPDATE OF r
   ),
@@ -189,7 +189,7 @@ WITH item AS MATERIALIZED (SELECT * FROM {_ITEM}),
       error_code = i.error_code, error_message = i.error_message, error_origin = i.error_origin,
       last_error = coalesce(i.last_error, r.last_error), token_usage = i.token_usage,
       cost = coalesce(i.cost, r.cost), cost_nanousd = coalesce(i.cost_nanousd, r.cost_nanousd)
-    FROM item i JOIN held h ON h.id = i.run_id
+    FROM item i JOIN held h ON h.id = i.run_id AND h.claim_no = i.claim_no
     WHERE r.id = i.run_id AND r.claim_no = i.claim_no
       AND r.session_id = i.session_id AND r.status = 'running'
     RETURNING r.*
@@ -203,13 +203,13 @@ WITH item AS MATERIALIZED (SELECT * FROM {_ITEM}),
       late_output = CASE WHEN {_LATE} THEN i.output END
     FROM item i
     WHERE a.run_id = i.run_id AND a.number = i.attempt AND a.claim_no = i.claim_no
-      AND NOT a.late AND (a.outcome IS NULL OR a.outcome = 'lost')
+      AND a.session_id = i.session_id AND NOT a.late AND (a.outcome IS NULL OR a.outcome = 'lost')
   ),
   remembered AS (
     INSERT INTO messages (workspace_id, thread_id, channel, turn, position, run_id, role, content)
     SELECT m.workspace_id, m.thread_id, m.channel, m.turn, t.position, m.id,
       t.line->>'role', t.line->>'content'
-    FROM item i JOIN moved m ON m.id = i.run_id,
+    FROM item i JOIN moved m ON m.id = i.run_id AND m.claim_no = i.claim_no,
       json_array_elements(i.turn) WITH ORDINALITY AS t(line, position)
     WHERE i.turn IS NOT NULL AND m.turn IS NOT NULL AND m.status IN ('succeeded', 'incomplete')
   ),
@@ -222,13 +222,15 @@ WITH item AS MATERIALIZED (SELECT * FROM {_ITEM}),
       'secrets', {sealed_secrets("y.endpoint_id")}))::text AS list
     FROM wanted y GROUP BY y.run_id
   )
-SELECT i.run_id, m.id IS NOT NULL,
+SELECT i.run_id, i.claim_no, m.id IS NOT NULL,
   m.id IS NULL AND coalesce(a.outcome = i.outcome AND NOT a.late, false),
   m.status, ceil(extract(epoch FROM m.available_at) * 1000)::bigint, m.priority,
   d.list,
   {NEXT_TURN}::text
-FROM item i LEFT JOIN moved m ON m.id = i.run_id LEFT JOIN leased d ON d.run_id = i.run_id
-  LEFT JOIN attempts a ON a.run_id = i.run_id AND a.number = i.attempt AND a.claim_no = i.claim_no
+FROM item i LEFT JOIN moved m ON m.id = i.run_id AND m.claim_no = i.claim_no
+  LEFT JOIN leased d ON d.run_id = m.id
+  LEFT JOIN attempts a ON a.run_id = i.run_id AND a.number = i.attempt
+    AND a.claim_no = i.claim_no AND a.session_id = i.session_id
 """
 
 _encode = msgspec.json.encode
@@ -242,12 +244,12 @@ async def settle(store: Store, outcomes: Sequence[Outcome], *, lease_s: float) -
         _SETTLE,
         {"items": _encode(outcomes).decode(), "lease_s": lease_s},
     )
-    by_run = {row[0]: row for row in rows}
-    return [_moved(by_run[UUID(outcome.run_id)]) for outcome in outcomes]
+    by_claim = {row[:2]: row for row in rows}
+    return [_moved(by_claim[UUID(outcome.run_id), outcome.claim_no]) for outcome in outcomes]
 
 
 def _moved(row: TupleRow) -> Moved:
-    run_id, applied, known, status, due_ms, lane, deliveries, following = row
+    run_id, _, applied, known, status, due_ms, lane, deliveries, following = row
     return Moved(
         run_id=run_id,
         applied=applied,
