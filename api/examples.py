@@ -125,6 +125,20 @@ _OF_SCHEMA: Mapping[tuple[str, str], Any] = {
     ("Key", "name"): "backend",
     ("PromptRun", "status"): "completed",
     ("PromptRunFinished", "status"): "completed",
+    ("RunSummary", "status"): "succeeded",
+    ("Delivery", "attempts"): [
+        {
+            "number": 1,
+            "startedAt": _LATER,
+            "durationMs": 41,
+            "status": 204,
+            "outcome": "answered",
+            "excerpt": "",
+        }
+    ],
+    ("Delivery", "status"): "succeeded",
+    ("Delivery", "type"): "run.succeeded",
+    ("RunEvent", "type"): "run.succeeded",
     ("Run", "status"): "succeeded",
     ("EventRun", "status"): "succeeded",
     ("RunEvent", "id"): _EVENT,
@@ -148,6 +162,7 @@ _NULL = frozenset(
         "incompleteReason",
         "lastUsedAt",
         "nextAttemptAt",
+        "nextTryAt",
         "replayedFrom",
     }
 )

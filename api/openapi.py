@@ -1,4 +1,4 @@
-"""The OpenAPI document: Litestar's list of routes with our types, our errors, and examples."""
+"""The OpenAPI document, written from the routes: their types, their errors, and examples."""
 
 import re
 import sys
@@ -12,11 +12,13 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from litestar import Litestar, Response
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import QueryParameter
 from litestar.routes import HTTPRoute
 
 from api import errors, examples, shapes, wording
 from api.auth import SCOPE
 from api.error_catalog import REQUEST_ERRORS, RequestError
+from api.requests import QUERY_FAMILIES
 
 Document = dict[str, Any]
 Body = TypeVar("Body")
@@ -24,6 +26,8 @@ Body = TypeVar("Body")
 NOUNS = ("runs", "prompts", "environments", "webhooks", "keys")
 """The order in which the nouns are shown; others follow by name."""
 
+_NOUN_OF = {"run_lists": "runs"}  # modules that share a noun
+_PATH_PARAMETER = re.compile(r"\{(\w+)\}")
 _REF = "#/components/schemas/"
 _JSON = "application/json"
 _LISTING = re.compile(r"Listing_(?:.*\.)?(\w+?)(?:View)?_")
@@ -40,6 +44,8 @@ _ANSWERS: Mapping[str, Mapping[int, type]] = {
     "submitBatch": {200: shapes.AcceptedBatch},
     "readPromptRun": {200: shapes.PromptRun},
     "readRun": {200: shapes.Run},
+    "listRuns": {200: shapes.RunList},
+    "listDeliveries": {200: shapes.DeliveryList},
     "cancelRun": {202: shapes.Run, 200: shapes.Run},
 }
 _HEADERS: Mapping[str, tuple[tuple[str, str], ...]] = {
@@ -82,14 +88,12 @@ class Operation(NamedTuple):
 
 def document(app: Litestar) -> Document:
     """Write the document for an application's routes."""
-    base = app.openapi_schema.to_schema()
-    found = sorted(operations(app), key=_place)
+    found = sorted(operations(app), key=place)
     refs, components = _schemas(found)
     paths: dict[str, dict[str, Any]] = {}
     for operation in found:
-        written = base["paths"][operation.path][operation.method]
         paths.setdefault(operation.path, {})[operation.method] = _describe(
-            operation, written, refs, components
+            operation, refs, components
         )
     return {
         "openapi": "3.1.0",
@@ -120,19 +124,24 @@ def operations(app: Litestar) -> Iterator[Operation]:
         for handler in route.route_handlers:
             if not handler.resolve_include_in_schema():
                 continue
-            noun = handler.fn.__module__.rpartition(".")[2]
+            if not handler.fn.__module__.startswith("api."):
+                continue
+            module = handler.fn.__module__.rpartition(".")[2]
+            noun = _NOUN_OF.get(module, module.replace("_", " "))
             for method in handler.http_methods - {"OPTIONS"}:
                 yield Operation(
                     _camel(handler.handler_name), route.path_format, method.lower(), noun, handler
                 )
 
 
-def _place(operation: Operation) -> tuple[int, str, int]:
+def place(operation: Operation) -> tuple[int, str, bool, str, int]:
     """Sort by noun, then as the noun's own module lists its handlers."""
-    noun = NOUNS.index(operation.noun) if operation.noun in NOUNS else len(NOUNS)
-    handlers = sys.modules[operation.handler.fn.__module__].HANDLERS
-    names = [handler.fn.__name__ for handler in handlers]
-    return noun, operation.noun, names.index(operation.handler.fn.__name__)
+    noun = operation.noun
+    first = NOUNS.index(noun) if noun in NOUNS else len(NOUNS)
+    module = operation.handler.fn.__module__
+    names = [handler.fn.__name__ for handler in sys.modules[module].HANDLERS]
+    at = names.index(operation.handler.fn.__name__)
+    return first, noun, not module.endswith(f".{noun}"), module, at
 
 
 def _schemas(operations: list[Operation]) -> tuple[dict[type, Any], dict[str, Any]]:
@@ -167,18 +176,14 @@ def _name(name: str, taken: Mapping[str, object]) -> str:
     return name if short in taken else short
 
 
-def _describe(
-    operation: Operation, written: Document, refs: Mapping[type, Any], components: Document
-) -> Document:
+def _describe(operation: Operation, refs: Mapping[type, Any], components: Document) -> Document:
     scope = operation.handler.opt.get(SCOPE)
-    parameters = [_parameter(one) for one in written.get("parameters", ())]
-    parameters += [_header(name, text) for name, text in _HEADERS.get(operation.id, ())]
     entry: Document = {
         "operationId": operation.id,
         "tags": [operation.noun],
-        "summary": written.get("summary", operation.id),
+        "summary": operation.handler.summary or operation.id,
         "description": getdoc(operation.handler.fn) or "",
-        "parameters": parameters,
+        "parameters": [*_parameters(operation)],
     }
     if scope is None:
         entry["security"] = []
@@ -210,30 +215,37 @@ def _answer(status: int, schema: Document | None, components: Document) -> Docum
     return answer
 
 
-def _parameter(parameter: Document) -> Document:
-    """Say what a query or path may hold: nobody can write `null` there."""
-    schema = dict(parameter["schema"])
-    kinds = [kind for kind in schema.pop("oneOf", ()) if kind != {"type": "null"}]
-    if len(kinds) == 1:
-        schema = {**kinds[0], **schema}
-    elif kinds:
-        schema["oneOf"] = kinds
-    schema.pop("description", None)
-    kept: Document = {"name": parameter["name"], "in": parameter["in"]}
-    description = parameter.get("description") or wording.PARAMETERS.get(parameter["name"])
-    if description:
-        kept["description"] = description
-    return {**kept, "required": parameter.get("required", False), "schema": schema}
+def _parameters(operation: Operation) -> Iterator[Document]:
+    """List what stands in path, query and header fields; dependencies have a query of their own."""
+    handler = operation.handler
+    for name in _PATH_PARAMETER.findall(operation.path):
+        yield _parameter(name, "path", wording.PARAMETERS.get(name), {"type": "string"})
+    fields = [*handler.parsed_fn_signature.parameters.values()]
+    for provider in handler.resolve_dependencies().values():
+        fields += provider.parsed_fn_signature.parameters.values()
+    for field in fields:
+        query = field.kwarg_definition
+        if isinstance(query, QueryParameter):
+            kind = msgspec.json.schema(field.annotation)
+            (schema,) = (one for one in kind.get("anyOf", [kind]) if one.get("type") != "null")
+            name = query.name or field.name
+            yield _parameter(name, "query", query.description, schema | (query.schema_extra or {}))
+    for name in handler.opt.get(QUERY_FAMILIES, ()):
+        schema = {"type": "object", "additionalProperties": {"type": "string"}}
+        written = _parameter(name, "query", wording.PARAMETERS.get(name), schema)
+        yield written | {"style": "deepObject", "explode": True}
+    for name, text in _HEADERS.get(operation.id, ()):
+        yield _header(name, text)
+
+
+def _parameter(name: str, place: str, description: str | None, schema: Document) -> Document:
+    told = {} if description is None else {"description": description}
+    required = place == "path"
+    return {"name": name, "in": place, **told, "required": required, "schema": schema}
 
 
 def _header(name: str, description: str) -> Document:
-    return {
-        "name": name,
-        "in": "header",
-        "description": description,
-        "required": False,
-        "schema": {"type": "string"},
-    }
+    return _parameter(name, "header", description, {"type": "string"})
 
 
 def _statuses(operation: Operation) -> list[int]:

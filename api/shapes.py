@@ -226,6 +226,47 @@ class Run(RunSummary, frozen=True):
     ]
 
 
+class RunList(_Shape, frozen=True):
+    """One page of runs."""
+
+    data: list[RunSummary]
+    has_more: bool
+    next_cursor: str | None
+
+
+class DeliveryAttempt(_Shape, frozen=True):
+    """One request to a webhook and what came of it."""
+
+    number: int
+    started_at: Moment
+    duration_ms: int
+    status: Annotated[int | None, Meta(description="The status it answered with, if it did.")]
+    outcome: str
+    excerpt: Annotated[str, Meta(description="The beginning of its answer, or what went wrong.")]
+
+
+class Delivery(_Shape, frozen=True):
+    """One webhook's copy of an event."""
+
+    id: UUID
+    event_id: UUID
+    type: str
+    webhook: UUID
+    url: str
+    status: Literal["pending", "succeeded", "exhausted", "canceled"]
+    tries: int
+    next_try_at: Moment | None
+    attempts: list[DeliveryAttempt]
+
+
+class DeliveryList(_Shape, frozen=True):
+    """The deliveries of a run."""
+
+    data: list[Delivery]
+    has_more: bool
+    next_cursor: str | None
+
+
 class EventRun(RunSummary, frozen=True):
     """A run in an event: without inputs, messages and attempts."""
 
@@ -276,11 +317,13 @@ class LongVersion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 ALL: tuple[type[msgspec.Struct], ...] = (
     AcceptedBatch,
     AcceptedRun,
+    DeliveryList,
     LongVersion,
     PromptRun,
     PromptRunFinished,
     Run,
     RunEvent,
+    RunList,
     ShortVersion,
 )
 """The shapes that the OpenAPI document adds to those of the routes."""

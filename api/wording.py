@@ -5,6 +5,7 @@ from collections.abc import Mapping
 PARAMETERS: Mapping[str, str] = {
     "key": "The variable's name: a capital letter, then capitals, digits and underscores.",
     "key_id": "The key's id.",
+    "metadata": "`metadata[key]=value`: runs whose metadata has that value under that key.",
     "name": "The environment's name, in any spelling of its letters.",
     "number": "The version's number.",
     "run_id": "The run's id.",

@@ -11,7 +11,7 @@ import httpx
 import msgspec
 import pytest
 
-from api import openapi, shapes
+from api import openapi, shapes, wording
 from api.app import create_app, create_litestar
 from api.error_catalog import REQUEST_ERRORS, RUN_ERRORS
 from shared.deps import Deps
@@ -123,6 +123,13 @@ def test_the_shape_of_a_run_has_the_fields_the_database_writes() -> None:
     assert set(run_json.FIELDS) == fields
 
 
+def test_the_words_about_fields_are_about_fields_that_exist(document: Any) -> None:
+    schemas = document["components"]["schemas"]
+
+    for name, texts in wording.FIELDS.items():
+        assert texts.keys() <= schemas[name]["properties"].keys(), name
+
+
 async def test_real_answers_fit_the_documented_shapes(
     deps: Deps, lanes: Lanes, tenant: Tenant, client: httpx.AsyncClient
 ) -> None:
@@ -139,6 +146,8 @@ async def test_real_answers_fit_the_documented_shapes(
     run = await client.get(f"/runs/{run_id}")
     prompt_run = await client.get(f"/promptruns/{run_id}")
     canceled = await client.post(f"/runs/{run_id}/cancel")
+    listed = await client.get("/runs")
+    delivered = await client.get(f"/runs/{run_id}/deliveries")
     (event,) = await deps.store.fetch("SELECT body FROM events", {})
     await worker.stop()
 
@@ -146,6 +155,10 @@ async def test_real_answers_fit_the_documented_shapes(
     assert 1 == len(msgspec.json.decode(run.content, type=shapes.Run).attempts)
     assert "completed" == msgspec.json.decode(prompt_run.content, type=shapes.PromptRun).status
     assert "succeeded" == msgspec.json.decode(canceled.content, type=shapes.Run).status
+    assert [run_id] == [
+        str(one.id) for one in msgspec.json.decode(listed.content, type=shapes.RunList).data
+    ]
+    assert [] == msgspec.json.decode(delivered.content, type=shapes.DeliveryList).data
     assert "run.succeeded" == msgspec.json.decode(event[0], type=shapes.RunEvent).type
 
 
