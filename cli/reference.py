@@ -1,0 +1,277 @@
+"""`make docs`: the pages of `docs/reference/` that are made from the code."""
+
+import inspect
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import typer
+from litestar import Litestar
+from litestar.routes import HTTPRoute
+from pydantic import SecretStr
+
+from api import examples, openapi
+from api.app import create_litestar
+from api.auth import SCOPE
+from api.error_catalog import REQUEST_ERRORS, RUN_ERRORS
+from cli import reference_database
+from cli.main import app as command_line
+from shared.deps import Deps
+from shared.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "docs" / "reference"
+_MADE = "<!-- Made from the code by `make docs`: change the code, not this page. -->"
+_TARGET = re.compile(r"^(?P<name>[a-z][a-z0-9-]*):(?!=).*?## (?P<text>.+)$", re.MULTILINE)
+_SECTION = re.compile(r"^    # (?P<section>.+)$|^    (?P<field>[a-z_]+): ", re.MULTILINE)
+
+
+def main() -> None:
+    """Write every page that differs from the code."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, text in pages().items():
+        path = FOLDER / name
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+            print(f"Wrote {path.relative_to(ROOT)}.", file=sys.stderr)
+
+
+def pages() -> Mapping[str, str]:
+    """Every page's text, by its file's name."""
+    made: Mapping[str, Callable[[], Iterable[str]]] = {
+        "cli.md": _cli,
+        "database.md": reference_database.lines,
+        "errors.md": _errors,
+        "events.md": _events,
+        "make.md": _make,
+        "routes.md": _routes,
+        "settings.md": _settings,
+    }
+    return {name: "\n".join((_MADE, "", *lines())).rstrip() + "\n" for name, lines in made.items()}
+
+
+def _settings() -> Iterable[str]:
+    yield "# Settings"
+    yield ""
+    yield (
+        "Read once, at start, from environment variables. Durations end in `_S` and are seconds;"
+        " lists are separated by commas, groups of three are JSON (`[8,3,1]`)."
+        " Where a value cannot be used, the process says so in one sentence and exits with 1."
+    )
+    for section, names in _sections():
+        yield ""
+        yield f"## {section}"
+        yield ""
+        rows = [
+            (
+                f"`{name.upper()}`",
+                _default(Settings.model_fields[name].default),
+                str(Settings.model_fields[name].description),
+            )
+            for name in names
+        ]
+        yield from table(("Variable", "Default", "Meaning"), rows)
+
+
+def _sections() -> Iterable[tuple[str, Sequence[str]]]:
+    """The settings under the headings that stand as comments in their class."""
+    section, found = "Settings", list[tuple[str, str]]()
+    for match in _SECTION.finditer(inspect.getsource(Settings)):
+        section = match["section"] or section
+        if match["field"] in Settings.model_fields:
+            found.append((section, match["field"]))
+    for heading, pairs in groupby(found, key=lambda pair: pair[0]):
+        yield heading, [name for _, name in pairs]
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    if isinstance(value, tuple):
+        value = ",".join(f"{one:g}" for one in value)
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return f"`{text}`" if text else ""
+
+
+def _errors() -> Iterable[str]:
+    yield "# Errors"
+    yield ""
+    yield (
+        "Every error is a problem document (RFC 9457, `application/problem+json`) with `type`,"
+        " `title`, `status`, `detail`, `code`, `requestId`, `errors` (RFC 6901 pointers into the"
+        " body) and `error` (`detail` again). Compare `code`: it is stable; texts are not."
+        " A running server shows this list at `/docs/errors`."
+    )
+    yield ""
+    yield "## Of requests"
+    yield ""
+    rows = [
+        (
+            f"`{error.code}`",
+            str(error.status),
+            error.meaning + (" Reserved: not sent by this version." if error.reserved else ""),
+            error.remedy,
+        )
+        for error in REQUEST_ERRORS
+    ]
+    yield from table(("Code", "Status", "Meaning", "What helps"), rows)
+    yield ""
+    yield "## Of runs"
+    yield ""
+    yield (
+        "A failed run says why in `error` (`code`, `message`, `origin`), each of its attempts"
+        " likewise. `origin` tells who has to act: `caller`, `template`, `provider`, `platform` or"
+        " `policy`."
+    )
+    yield ""
+    runs = [(f"`{error.code}`", error.origin, error.meaning) for error in RUN_ERRORS]
+    yield from table(("Code", "Origin", "Meaning"), runs)
+
+
+def _events() -> Iterable[str]:
+    document = openapi.document(_application())
+    yield "# Events"
+    yield ""
+    yield (
+        "An event is written in the transaction that ends a run, and delivered to every webhook"
+        " endpoint that wants its type and its environment. `ping` may be named in a filter;"
+        " nothing sends it yet."
+    )
+    yield ""
+    yield from table(
+        ("Event", "Meaning"), [(f"`{event.name}`", event.meaning) for event in examples.EVENTS]
+    )
+    for event in examples.EVENTS:
+        hook = document["webhooks"][event.name]["post"]
+        example = hook["requestBody"]["content"]["application/json"]["example"]
+        yield ""
+        yield f"## {event.name}"
+        yield ""
+        yield from table(
+            ("Header", "Meaning"), [(f"`{name}`", text) for name, text in event.headers]
+        )
+        yield ""
+        yield "```json"
+        yield json.dumps(example, indent=2, ensure_ascii=False)
+        yield "```"
+
+
+def _routes() -> Iterable[str]:
+    application = _application()
+    yield "# Routes"
+    yield ""
+    yield (
+        "Everything the API answers. Parameters, bodies and examples are at `/docs` of a running"
+        " server, and in its OpenAPI document, `/openapi.json`. A scope ending in `:write`"
+        " includes the one ending in `:read`; `admin` includes all."
+    )
+    described = {(one.method, one.path) for one in openapi.operations(application)}
+    found = sorted(openapi.operations(application), key=openapi.place)
+    for noun, group in groupby(found, key=lambda one: one.noun):
+        yield ""
+        yield f"## {noun.capitalize()}"
+        yield ""
+        rows = [
+            (
+                f"`{one.method.upper()} {one.path}`",
+                _sentence(one.handler.fn),
+                f"`{one.handler.opt[SCOPE]}`" if SCOPE in one.handler.opt else "",
+            )
+            for one in group
+        ]
+        yield from table(("Route", "What it does", "Scope"), rows)
+    others = {
+        (f"`{method} {route.path_format}`", _sentence(handler.fn))
+        for route in application.routes
+        if isinstance(route, HTTPRoute)
+        for handler in route.route_handlers
+        for method in sorted(handler.http_methods - {"OPTIONS"})
+        if handler.fn.__module__.startswith("api.")
+        and (method.lower(), route.path_format) not in described
+    }
+    yield ""
+    yield "## Without a key"
+    yield ""
+    yield from table(("Route", "What it does"), sorted(others))
+
+
+def _make() -> Iterable[str]:
+    yield "# Make targets"
+    yield ""
+    yield (
+        "`make` alone lists them too. Each sets up what it needs in `.venv` first; Python 3.11 or"
+        " newer and make are all a machine has to have."
+    )
+    yield ""
+    rows = [
+        (f"`make {match['name']}`", match["text"])
+        for match in _TARGET.finditer((ROOT / "Makefile").read_text())
+    ]
+    yield from table(("Target", "What it does"), rows)
+
+
+def _cli() -> Iterable[str]:
+    yield "# The command line"
+    yield ""
+    yield (
+        "`runlane` reads its [settings](settings.md) from the environment. What goes wrong is said"
+        " in one sentence on standard error, with exit status 1."
+    )
+    for name, command in _commands("runlane", typer.main.get_command(command_line)):
+        yield ""
+        yield f"## `{name}`"
+        yield ""
+        yield _one_line(command.help or "")
+        rows = [
+            (_parameter(one), _one_line(getattr(one, "help", None) or ""))
+            for one in command.params
+            if one.name != "help"
+        ]
+        if rows:
+            yield ""
+            yield from table(("Parameter", "Meaning"), rows)
+
+
+def _commands(name: str, command: Any) -> Iterable[tuple[str, Any]]:
+    below = getattr(command, "commands", None)
+    if below is None:
+        yield name, command
+        return
+    for word, inner in below.items():
+        yield from _commands(f"{name} {word}", inner)
+
+
+def _parameter(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return f"`{parameter.name.upper()}`"
+    return ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
+
+
+def _application() -> Litestar:
+    """The API's routes over nothing: only their description is asked for."""
+    return create_litestar(cast("Deps", SimpleNamespace(settings=Settings.model_construct())))
+
+
+def _sentence(function: Any) -> str:
+    return _one_line((inspect.getdoc(function) or "").partition("\n\n")[0])
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]:
+    """Write a table in Markdown."""
+    yield f"| {' | '.join(head)} |"
+    yield f"| {' | '.join('---' for _ in head)} |"
+    for row in rows:
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
+
+
+if __name__ == "__main__":
+    main()
