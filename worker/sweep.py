@@ -68,6 +68,11 @@ class Sweeper:
         if self._connection is None:
             self._connection = await self._deps.store.connect_alone()
             self._connected_at = self._deps.clock.monotonic()
+            # A frozen leader has to lose its lock as a dead one does: who else would reap it?
+            await self._connection.execute(
+                "SELECT set_config('idle_session_timeout', %s, false)",
+                (str(round(self._deps.settings.lease_s * 1000)),),
+            )
         if self._leads:
             await self._connection.execute("SELECT 1")
         else:
