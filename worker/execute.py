@@ -164,7 +164,7 @@ class Executor:
             self._breakers.release(plan.circuit)
             return _refused_intent(run, number)
         crashpoints.reach("after_intent")
-        if not self._session.may_start():
+        if run.session_id != self._session.id or not self._session.may_start():
             self._breakers.release(plan.circuit)
             return outcomes.interrupted(run, number, sent=False)
         return await self._called(run, plan, number, call)
@@ -268,6 +268,8 @@ class Executor:
             return
         if moved.status == RunStatus.QUEUED and moved.lane is not None:
             await rings.ring(self._deps, Ring(run.id, moved.lane, moved.due_ms))
+        else:
+            rings.announce(self._deps, run.id)
         await rings.ring_turns(self._deps, [moved.next_turn])
         for delivery in moved.deliveries:
             self._deliver(delivery)
