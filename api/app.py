@@ -14,24 +14,30 @@ from api import auth, errors, requests, routes
 from api.deadline import Deadline
 from api.guard import Guard, body_rules
 from api.requests import StrictRequest
+from api.waiters import Waiters
 from shared.deps import Deps
 
 BASE_PATH = "/api/v1"
 _AT_ROOT = frozenset({"docs", "health"})
 
 
-def create_app(deps: Deps) -> ASGIApp:
-    """Build the ASGI application over a process's state."""
-    litestar = create_litestar(deps)
+def create_app(deps: Deps, waiters: Waiters | None = None) -> ASGIApp:
+    """Build the ASGI application over a process's state; whoever gives `waiters` closes them."""
+    litestar = create_litestar(deps, waiters)
     inner = Deadline(litestar, deps.settings.request_deadline_s)
     return Guard(inner, body_rules(deps.settings))
 
 
-def create_litestar(deps: Deps) -> Litestar:
+def create_litestar(deps: Deps, waiters: Waiters | None = None) -> Litestar:
     """Build the routes alone, as the OpenAPI document sees them."""
 
     async def provide_deps() -> Deps:
         return deps
+
+    waiting = waiters or Waiters(deps)
+
+    async def provide_waiters() -> Waiters:
+        return waiting
 
     modules = {
         module.name: importlib.import_module(f"{routes.__name__}.{module.name}")
@@ -51,7 +57,7 @@ def create_litestar(deps: Deps) -> Litestar:
                 ),
                 *at_root,
             ],
-            dependencies={"deps": Provide(provide_deps)},
+            dependencies={"deps": Provide(provide_deps), "waiters": Provide(provide_waiters)},
             exception_handlers={Exception: errors.handle},
             guards=[requests.known_query],
             request_class=StrictRequest,

@@ -5,6 +5,7 @@ by itself, and whatever it answers then goes nowhere.
 """
 
 import asyncio
+from collections.abc import Callable
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
@@ -13,8 +14,28 @@ from litestar.types.asgi_types import Message
 from api import errors
 from shared.errors import AppError, UnavailableError
 
-ENDS_AT = "ends_at"
-"""In `scope["state"]`: the monotonic second by which the request has to be answered."""
+GRACE_S = 0.1
+LIMIT = "limit"
+"""In `scope["state"]`: the request's `Limit`."""
+
+
+class Limit:
+    """By when a request has to be answered: `ends_at`, on the loop's clock."""
+
+    def __init__(self, seconds: float, give_up: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._give_up = give_up
+        self.ends_at = self._loop.time() + seconds
+        self._timer = self._loop.call_at(self.ends_at + GRACE_S, give_up)
+
+    def extend(self, seconds: float) -> None:
+        """Allow a request that waits on purpose so much more."""
+        self._timer.cancel()
+        self.ends_at += seconds
+        self._timer = self._loop.call_at(self.ends_at + GRACE_S, self._give_up)
+
+    def lift(self) -> None:
+        self._timer.cancel()
 
 
 class Deadline:
@@ -28,16 +49,14 @@ class Deadline:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
-        loop = asyncio.get_running_loop()
-        scope["state"][ENDS_AT] = loop.time() + self._seconds
         # Submissions know what they stored and answer by themselves, so that here nothing was.
         harmless = scope["method"] == "GET" or scope["path"].endswith("/runs")
         answer = _Once(send, scope["state"]["request_id"], harmless=harmless)
-        timer = loop.call_later(self._seconds + 0.1, answer.give_up)
+        limit = scope["state"][LIMIT] = Limit(self._seconds, answer.give_up)
         try:
             await self._app(scope, receive, answer)
         finally:
-            timer.cancel()
+            limit.lift()
 
 
 class _Once:

@@ -11,6 +11,7 @@ import psycopg
 
 from api.app import create_app
 from api.server import WebServer
+from api.waiters import Waiters
 from shared import crashpoints, deps, log
 from shared.clock import SystemClock
 from shared.deps import Deps
@@ -89,8 +90,9 @@ async def serve_api(
 ) -> None:
     """Serve requests until asked to stop. Raises `StartError`, also for a port that is taken."""
     async with opened(settings) as (state, _):
+        waiters = Waiters(state)
         server = WebServer(
-            create_app(state),
+            create_app(state, waiters),
             host=settings.api_host,
             port=settings.api_port,
             receive_timeout_s=settings.receive_timeout_s,
@@ -110,6 +112,7 @@ async def serve_api(
                 await ready(url)
             await stop.asked.wait()
         finally:
+            await waiters.close()
             await server.stop(settings.request_deadline_s)
             noting.cancel()
             with suppress(psycopg.Error):

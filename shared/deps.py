@@ -12,7 +12,7 @@ from shared.batching import Batcher
 from shared.clock import Clock
 from shared.domain import versions
 from shared.domain.versions import CompiledVersion
-from shared.ids import VersionId
+from shared.ids import RunId, VersionId
 from shared.queue.port import Dispatcher, Ring
 from shared.settings import Settings
 from shared.store import reading, submitting
@@ -80,6 +80,7 @@ class Deps:
     vault: Vault
     submissions: Batcher[NewRun, Stored | Stale | Taken]
     rings: Batcher[Ring, None]
+    announcements: Batcher[RunId, None]
     versions: Recent[VersionId, CompiledVersion] = field(default_factory=lambda: Recent(2_000))
     targets: Recent[UUID, dict[tuple[str, str, str | None], Target]] = field(
         default_factory=lambda: Recent(2_000)
@@ -110,6 +111,10 @@ def build(
         await lanes.ring_many(rings)
         return [None] * len(rings)
 
+    async def announce(run_ids: Sequence[RunId]) -> list[None]:
+        await lanes.announce(run_ids)
+        return [None] * len(run_ids)
+
     return Deps(
         settings=settings,
         clock=clock,
@@ -121,4 +126,5 @@ def build(
             insert, size_of=lambda new: len(new.inputs) + 1024, connection_lost=lost
         ),
         rings=Batcher(ring, connection_lost=lambda _: True),
+        announcements=Batcher(announce, connection_lost=lambda _: True),
     )

@@ -141,6 +141,10 @@ class Settings(BaseSettings):
     request_deadline_s: PositiveFloat = Field(
         default=2.8, description="Time for the work of a request that does not wait."
     )
+    waiters: PositiveInt = Field(
+        default=1000, description="Requests that may wait for runs at once, a process."
+    )
+    wait_max_s: PositiveInt = Field(default=60, description="Longest `?wait` and `Prefer: wait`.")
     key_cache_s: PositiveFloat = Field(
         default=4, description="How long a checked API key is trusted without a look-up."
     )

@@ -1,27 +1,31 @@
 """Runs: submit through the prompts door, read through both, cancel."""
 
+import hashlib
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, JSONBody
-from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
+from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED, HTTP_304_NOT_MODIFIED
 
 from api.auth import SCOPE
-from api.deadline import ENDS_AT
+from api.deadline import LIMIT
+from api.waiters import Waiters
 from shared import ids
 from shared.deps import Deps
 from shared.domain.submissions import Batch, BatchItem, Submission
-from shared.errors import BadRequestError, NotFoundError
+from shared.errors import BadRequestError, Flaw, NotFoundError
 from shared.ids import RunId
 from shared.services import batches, runs, submissions
 from shared.services.keys import Principal
+from shared.store import reading
 
 JSON = "application/json"
 # Version 00 of W3C Trace Context; a malformed one is ignored, as the recommendation asks.
 _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_PREFERRED = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?([0-9]{1,4})\"?\s*(?:$|[,;])", re.IGNORECASE)
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _encode = msgspec.json.encode
 
@@ -32,15 +36,21 @@ _encode = msgspec.json.encode
     opt={SCOPE: "runs:write"},
     summary="Submit a run",
 )
-async def submit_run(
+async def submit_run(  # noqa: PLR0913, PLR0917 (what Litestar injects)
     slug: FromPath[str],
     version: FromPath[str],
     data: JSONBody[Submission],
     request: Request[Any, Any, Any],
     principal: NamedDependency[Principal],
     deps: NamedDependency[Deps],
+    waiters: NamedDependency[Waiters],
 ) -> Response[bytes]:
-    """Accept a run of a published version and answer with its id at once."""
+    """Accept a run of a published version and answer with its id at once.
+
+    With `Prefer: wait=N` (at most 60 seconds) the answer comes when the run is over, or when the
+    time is, and holds the run as it is then.
+    """
+    wait_s = _preferred_wait_s(request, deps)
     state = request.scope["state"]
     key = _idempotency_key(request)
     accepted = await submissions.submit(
@@ -50,7 +60,7 @@ async def submit_run(
             slug=slug,
             version=version,
             body=data,
-            ends_at=state[ENDS_AT],
+            ends_at=state[LIMIT].ends_at,
             idempotency_key=key,
             fingerprint=None
             if key is None
@@ -68,6 +78,10 @@ async def submit_run(
         "status": accepted.status,
         "links": {"self": self_link, "promptRun": f"/api/v1/promptruns/{accepted.id}"},
     }
+    if wait_s is not None:
+        headers["Preference-Applied"] = f"wait={wait_s}"
+        await _wait(request, waiters, accepted.id, wait_s, deps)
+        body |= await _as_it_is(deps, principal, accepted.id)
     return Response(_encode(body), media_type=JSON, headers=headers)
 
 
@@ -87,7 +101,7 @@ async def submit_batch(
             slug=item.prompt,
             version=str(item.version),
             body=item,
-            ends_at=state[ENDS_AT],
+            ends_at=state[LIMIT].ends_at,
             idempotency_key=item.idempotency_key,
             fingerprint=_item_fingerprint(item, document),
             traceparent=traceparent,
@@ -110,11 +124,27 @@ async def read_prompt_run(
 
 @get("/runs/{run_id:str}", opt={SCOPE: "runs:read"}, summary="Read a run")
 async def read_run(
-    run_id: FromPath[str], principal: NamedDependency[Principal], deps: NamedDependency[Deps]
+    run_id: FromPath[str],
+    request: Request[Any, Any, Any],
+    principal: NamedDependency[Principal],
+    deps: NamedDependency[Deps],
+    waiters: NamedDependency[Waiters],
+    wait: Annotated[
+        str | None, QueryParameter(description="Seconds to wait for its end, at most 60.")
+    ] = None,
 ) -> Response[bytes]:
     """Everything about a run: status, attempts, messages as sent, tokens, cost."""
-    text = await runs.read(deps, principal.workspace_id, _run_id(run_id))
-    return Response(text.encode(), media_type=JSON)
+    found = _run_id(run_id)
+    wait_s = _wait_s(wait, deps)
+    text = await runs.read(deps, principal.workspace_id, found)
+    if wait_s and not _status(text).done:
+        await _wait(request, waiters, found, wait_s, deps)
+        text = await runs.read(deps, principal.workspace_id, found)
+    body = text.encode()
+    etag = f'"{hashlib.blake2s(body, digest_size=12).hexdigest()}"'
+    if etag in request.headers.get("if-none-match", "").replace("W/", ""):
+        return Response(b"", status_code=HTTP_304_NOT_MODIFIED, headers={"ETag": etag})
+    return Response(body, media_type=JSON, headers={"ETag": etag})
 
 
 @post("/runs/{run_id:str}/cancel", opt={SCOPE: "runs:write"}, summary="Cancel a run")
@@ -125,6 +155,49 @@ async def cancel_run(
     text, stopping = await runs.cancel(deps, principal.workspace_id, _run_id(run_id))
     status = HTTP_202_ACCEPTED if stopping else HTTP_200_OK
     return Response(text.encode(), media_type=JSON, status_code=status)
+
+
+async def _wait(
+    request: Request[Any, Any, Any], waiters: Waiters, run_id: RunId, seconds: int, deps: Deps
+) -> None:
+    """Wait for the end of a run, if there is room among the waiters and it is not over yet."""
+    waiter = waiters.enter(run_id)
+    if waiter is None:
+        return
+    with waiter:
+        if not await reading.over(deps.store, [run_id]):
+            request.scope["state"][LIMIT].extend(seconds)
+            await waiter.wait(seconds)
+
+
+async def _as_it_is(deps: Deps, principal: Principal, run_id: RunId) -> dict[str, Any]:
+    """What an answer that waited adds: the run's status now, and the run as its door shows it."""
+    whole = await runs.read(deps, principal.workspace_id, run_id)
+    shown = await runs.read_prompt_run(deps, principal.workspace_id, run_id)
+    return {"status": _status(whole).status, "promptRun": msgspec.Raw(shown.encode())}
+
+
+class _Status(msgspec.Struct):
+    status: str
+    done: bool
+
+
+_status = msgspec.json.Decoder(_Status).decode
+
+
+def _wait_s(text: str | None, deps: Deps) -> int:
+    if text is None:
+        return 0
+    if not text.isdecimal() or not text.isascii() or int(text) > deps.settings.wait_max_s:
+        message = f"wait is a number of seconds from 0 to {deps.settings.wait_max_s}."
+        raise BadRequestError(message, flaws=[Flaw("", message)])
+    return int(text)
+
+
+def _preferred_wait_s(request: Request[Any, Any, Any], deps: Deps) -> int | None:
+    """The seconds of `Prefer: wait=N` (RFC 7240); preferences that make no sense are ignored."""
+    found = _PREFERRED.search(request.headers.get("prefer", ""))
+    return None if found is None else min(int(found[1]), deps.settings.wait_max_s)
 
 
 def _run_id(text: str) -> RunId:

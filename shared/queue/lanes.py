@@ -19,6 +19,7 @@ BELLS = {lane: f"rl:bell:{lane}" for lane in LANES}
 PAUSED = "rl:paused"
 ALIVE = "rl:alive"
 CANCELS = "rl:cancel"
+OVER = "rl:over"
 RUN = "run"
 """The one function of our jobs; its one argument is the run's id."""
 
@@ -116,6 +117,16 @@ class Lanes(ArqRedis):
     async def cancel(self, run_id: RunId) -> None:
         await self.publish(CANCELS, str(run_id))
 
+    async def announce(self, run_ids: Sequence[RunId]) -> None:
+        await self.publish(OVER, b"".join(run_id.bytes for run_id in run_ids))
+
+    async def announced(self) -> AsyncIterator[Sequence[RunId]]:
+        async for data in self._messages(OVER):
+            yield [
+                RunId(UUID(bytes=data[place : place + 16]))
+                for place in range(0, len(data) - 15, 16)
+            ]
+
     async def waiting(self) -> Mapping[Lane, int]:
         async with self.pipeline(transaction=False) as pipe:
             for queue in QUEUES.values():
@@ -167,13 +178,18 @@ class Lanes(ArqRedis):
 
     async def cancels(self) -> AsyncIterator[RunId]:
         """Yield the ids that `cancel` names from now on, for ever."""
+        async for data in self._messages(CANCELS):
+            run_id = parse(data.decode("ascii", "replace"))
+            if run_id is not None:
+                yield RunId(run_id)
+
+    async def _messages(self, channel: str) -> AsyncIterator[bytes]:
         async with self._patient.pubsub(ignore_subscribe_messages=True) as subscription:
-            await subscription.subscribe(CANCELS)
+            await subscription.subscribe(channel)
             while True:
                 message = await subscription.get_message(timeout=SUBSCRIPTION_S)
-                run_id = parse(message["data"].decode("ascii", "replace")) if message else None
-                if run_id is not None:
-                    yield RunId(run_id)
+                if message is not None:
+                    yield message["data"]
 
     async def aclose(self, close_connection_pool: bool | None = True) -> None:  # noqa: FBT001, FBT002 (redis-py's signature)
         """Close every connection; the pools are the lanes' own."""

@@ -1,6 +1,6 @@
 """What the rest of the program knows of the queue: ring, cancel, count. Never truth."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -30,6 +30,14 @@ class Dispatcher(Protocol):
 
     async def cancel(self, run_id: RunId) -> None:
         """Tell whichever worker runs it to stop at once (pub/sub; may reach nobody)."""
+        ...
+
+    async def announce(self, run_ids: Sequence[RunId]) -> None:
+        """Tell whoever waits for these runs that they are over (pub/sub; may reach nobody)."""
+        ...
+
+    def announced(self) -> AsyncIterator[Sequence[RunId]]:
+        """Yield what `announce` names from now on, for ever."""
         ...
 
     async def waiting(self) -> Mapping[Lane, int]:

@@ -37,3 +37,8 @@ async def ring_turns(deps: Deps, turns: Iterable[tuple[RunId, Lane] | None]) -> 
     for turn in turns:
         if turn is not None:
             await ring(deps, Ring(turn[0], turn[1]))
+
+
+def announce(deps: Deps, run_id: RunId) -> None:
+    """Tell whoever waits that a run is over, in the background: they also look by themselves."""
+    _ = deps.announcements.enqueue(run_id)

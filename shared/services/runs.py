@@ -76,6 +76,8 @@ async def cancel(deps: Deps, workspace_id: WorkspaceId, run_id: RunId) -> tuple[
         await rings.ring_turns(deps, [following])
         if status == RunStatus.RUNNING:
             await _tell_worker(deps, run_id)
+        else:
+            rings.announce(deps, run_id)
     stopping = answer is not None and answer[0] == RunStatus.RUNNING
     return await read(deps, workspace_id, run_id), stopping
 

@@ -1,5 +1,7 @@
 """Reading runs: PostgreSQL writes the JSON, we pass it through."""
 
+from collections.abc import Collection
+
 from shared.ids import RunId, VersionId, WorkspaceId
 from shared.store.database import Store
 from shared.store.run_json import JOINS, PROMPT_RUN, RUN
@@ -9,6 +11,7 @@ WHERE r.workspace_id = %(workspace)s AND r.id = %(run)s"""
 _PROMPT_RUN = f"""SELECT {PROMPT_RUN}::text FROM runs r
 WHERE r.workspace_id = %(workspace)s AND r.id = %(run)s"""
 _VERSION = "SELECT v.body::text FROM prompt_versions v WHERE v.id = %(version)s"
+_OVER = "SELECT id FROM runs WHERE id = ANY(%(ids)s) AND finished_at IS NOT NULL"
 _HISTORY = """
 SELECT json_agg(json_build_object('role', m.role, 'content', m.content)
   ORDER BY m.turn, m.position)::text
@@ -31,6 +34,12 @@ async def prompt_run(store: Store, workspace_id: WorkspaceId, run_id: RunId) -> 
     """The run as the prompts door shows it, as JSON text."""
     rows = await store.fetch(_PROMPT_RUN, {"workspace": workspace_id, "run": run_id})
     return rows[0][0] if rows else None
+
+
+async def over(store: Store, run_ids: Collection[RunId]) -> list[RunId]:
+    """Those of the given runs that have ended."""
+    rows = await store.fetch(_OVER, {"ids": list(run_ids)})
+    return [RunId(row[0]) for row in rows]
 
 
 async def version_body(store: Store, version_id: VersionId) -> str:

@@ -1,9 +1,15 @@
 """Submitting and reading runs, as a client of the prompts door sees it."""
 
+from collections.abc import AsyncIterator
+
 import httpx
+import pytest
 
 from shared.deps import Deps
+from shared.ids import new_id
+from shared.queue.lanes import Lanes
 from tests.factories import Tenant, a_prompt
+from worker.main import WorkerProcess
 
 
 async def test_submission_answers_200_with_id_thread_and_location(
@@ -94,3 +100,76 @@ async def test_cancelling_a_waiting_run_ends_it_at_once(
 
     assert (first.status_code, first.json()["status"]) == (200, "canceled")
     assert (second.status_code, second.json()) == (200, first.json())
+
+
+async def _worker(deps: Deps, lanes: Lanes) -> AsyncIterator[WorkerProcess]:
+    process = WorkerProcess(deps, lanes)
+    await process.start()
+    yield process
+    await process.drain()
+    await process.stop()
+
+
+worker = pytest.fixture(_worker)
+
+
+async def test_reading_with_wait_answers_once_the_run_is_over(
+    client: httpx.AsyncClient, deps: Deps, tenant: Tenant, worker: WorkerProcess
+) -> None:
+    await a_prompt(deps, tenant)
+    run = await client.post("/prompts/greeting/1/runs", json={"inputs": {"name": "Ada"}})
+
+    response = await client.get(f"/runs/{run.json()['id']}", params={"wait": 20})
+
+    assert response.json()["status"] == "succeeded"
+
+
+async def test_submission_that_prefers_to_wait_holds_the_finished_run(
+    client: httpx.AsyncClient, deps: Deps, tenant: Tenant, worker: WorkerProcess
+) -> None:
+    await a_prompt(deps, tenant)
+
+    response = await client.post(
+        "/prompts/greeting/1/runs",
+        json={"inputs": {"name": "Ada"}},
+        headers={"Prefer": "respond-async, wait=20"},
+    )
+
+    assert response.headers["preference-applied"] == "wait=20"
+    assert response.json()["status"] == "succeeded"
+    assert response.json()["promptRun"]["status"] == "completed"
+    assert response.json()["promptRun"]["output"] == "You said: Hello Ada"
+
+
+async def test_wait_ends_with_its_time_when_the_run_does_not(
+    client: httpx.AsyncClient, deps: Deps, tenant: Tenant
+) -> None:
+    await a_prompt(deps, tenant)
+    run = await client.post("/prompts/greeting/1/runs", json={"inputs": {"name": "Ada"}})
+
+    response = await client.get(f"/runs/{run.json()['id']}", params={"wait": 1})
+
+    assert response.json()["status"] == "queued"
+
+
+@pytest.mark.parametrize("wait", ["61", "-1", "abc", "", "1.5"])
+async def test_wait_that_makes_no_sense_is_a_400(client: httpx.AsyncClient, wait: str) -> None:
+    response = await client.get(f"/runs/{new_id()}", params={"wait": wait})
+
+    assert response.status_code == 400
+
+
+async def test_unchanged_run_answers_304_to_its_own_etag(
+    client: httpx.AsyncClient, deps: Deps, tenant: Tenant
+) -> None:
+    await a_prompt(deps, tenant)
+    run = await client.post("/prompts/greeting/1/runs", json={"inputs": {"name": "Ada"}})
+    address = f"/runs/{run.json()['id']}"
+    etag = (await client.get(address)).headers["etag"]
+
+    unchanged = await client.get(address, headers={"If-None-Match": etag})
+    await client.post(f"{address}/cancel")
+    changed = await client.get(address, headers={"If-None-Match": etag})
+
+    assert (unchanged.status_code, unchanged.content) == (304, b"")
+    assert changed.status_code == 200
