@@ -18,8 +18,10 @@ from shared.deps import Deps
 from shared.domain.submissions import Batch, BatchItem, Submission
 from shared.errors import BadRequestError, Flaw, NotFoundError
 from shared.ids import RunId
-from shared.services import batches, runs, submissions
+from shared.services import batches, replays, runs, submissions
 from shared.services.keys import Principal
+from shared.services.replays import Replay
+from shared.services.submissions import Accepted
 from shared.store import reading
 
 JSON = "application/json"
@@ -51,37 +53,35 @@ async def submit_run(  # noqa: PLR0913, PLR0917 (what Litestar injects)
     time is, and holds the run as it is then.
     """
     wait_s = _preferred_wait_s(request, deps)
-    state = request.scope["state"]
-    key = _idempotency_key(request)
-    accepted = await submissions.submit(
-        deps,
-        principal,
-        submissions.Request(
-            slug=slug,
-            version=version,
-            body=data,
-            ends_at=state[LIMIT].ends_at,
-            idempotency_key=key,
-            fingerprint=None
-            if key is None
-            else submissions.fingerprint("POST", request.scope["path"], state["document"]),
-            traceparent=_traceparent(request),
-        ),
-    )
-    self_link = f"/api/v1/runs/{accepted.id}"
-    headers = {"Location": self_link}
-    if accepted.replayed:
-        headers["Idempotent-Replayed"] = "true"
-    body = {
-        "id": accepted.id,
-        "thread": accepted.thread,
-        "status": accepted.status,
-        "links": {"self": self_link, "promptRun": f"/api/v1/promptruns/{accepted.id}"},
-    }
+    wanted = _request(request, data, slug, version)
+    accepted = await submissions.submit(deps, principal, wanted)
+    body, headers = _accepted(accepted)
     if wait_s is not None:
         headers["Preference-Applied"] = f"wait={wait_s}"
         await _wait(request, waiters, accepted.id, wait_s, deps)
         body |= await _as_it_is(deps, principal, accepted.id)
+    return Response(_encode(body), media_type=JSON, headers=headers)
+
+
+@post(
+    "/runs/{run_id:str}/replay",
+    status_code=HTTP_200_OK,
+    opt={SCOPE: "runs:write"},
+    summary="Run a run again",
+)
+async def replay_run(
+    run_id: FromPath[str],
+    data: JSONBody[Replay],
+    request: Request[Any, Any, Any],
+    principal: NamedDependency[Principal],
+    deps: NamedDependency[Deps],
+) -> Response[bytes]:
+    """Submit a new run with what the old one was asked for; it says where it comes from."""
+    found = _run_id(run_id)
+    empty = Submission(inputs={})
+    wanted = _request(request, empty, "", "")
+    accepted = await replays.replay(deps, principal, found, data, wanted)
+    body, headers = _accepted(accepted)
     return Response(_encode(body), media_type=JSON, headers=headers)
 
 
@@ -157,6 +157,39 @@ async def cancel_run(
     return Response(text.encode(), media_type=JSON, status_code=status)
 
 
+def _request(
+    request: Request[Any, Any, Any], body: Submission, slug: str, version: str
+) -> submissions.Request:
+    state, path = request.scope["state"], request.scope["path"]
+    key = _idempotency_key(request)
+    return submissions.Request(
+        slug=slug,
+        version=version,
+        body=body,
+        ends_at=state[LIMIT].ends_at,
+        idempotency_key=key,
+        fingerprint=None
+        if key is None
+        else submissions.fingerprint("POST", path, state["document"]),
+        traceparent=_traceparent(request),
+    )
+
+
+def _accepted(accepted: Accepted) -> tuple[dict[str, Any], dict[str, str]]:
+    """The body and the headers that answer a submission."""
+    self_link = f"/api/v1/runs/{accepted.id}"
+    headers = {"Location": self_link}
+    if accepted.replayed:
+        headers["Idempotent-Replayed"] = "true"
+    body = {
+        "id": accepted.id,
+        "thread": accepted.thread,
+        "status": accepted.status,
+        "links": {"self": self_link, "promptRun": f"/api/v1/promptruns/{accepted.id}"},
+    }
+    return body, headers
+
+
 async def _wait(
     request: Request[Any, Any, Any], waiters: Waiters, run_id: RunId, seconds: int, deps: Deps
 ) -> None:
@@ -229,4 +262,4 @@ def _traceparent(request: Request[Any, Any, Any]) -> str | None:
     return given if _TRACEPARENT.fullmatch(given) else None
 
 
-HANDLERS = [submit_run, submit_batch, read_prompt_run, read_run, cancel_run]
+HANDLERS = [submit_run, replay_run, submit_batch, read_prompt_run, read_run, cancel_run]

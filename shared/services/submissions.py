@@ -52,6 +52,7 @@ class Request(msgspec.Struct, frozen=True):
     idempotency_key: str | None = None
     fingerprint: bytes | None = None
     traceparent: str | None = None
+    replayed_from: RunId | None = None
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -212,6 +213,7 @@ def _new_run(
         traceparent=request.traceparent,
         run_at=None if body.run_at is None else rfc3339(body.run_at),
         deadline=None if body.deadline is None else rfc3339(body.deadline),
+        replayed_from=None if request.replayed_from is None else str(request.replayed_from),
         operation=None if request.idempotency_key is None else OPERATION,
         idempotency_key=request.idempotency_key,
         fingerprint=None if request.fingerprint is None else request.fingerprint.hex(),

@@ -2,6 +2,8 @@
 
 from collections.abc import Collection
 
+import msgspec
+
 from shared.ids import RunId, VersionId, WorkspaceId
 from shared.store.database import Store
 from shared.store.run_json import JOINS, PROMPT_RUN, RUN
@@ -12,6 +14,14 @@ _PROMPT_RUN = f"""SELECT {PROMPT_RUN}::text FROM runs r
 WHERE r.workspace_id = %(workspace)s AND r.id = %(run)s"""
 _VERSION = "SELECT v.body::text FROM prompt_versions v WHERE v.id = %(version)s"
 _OVER = "SELECT id FROM runs WHERE id = ANY(%(ids)s) AND finished_at IS NOT NULL"
+_TO_REPLAY = """
+SELECT p.slug, v.id::text, r.tag, e.name, r.inputs::text, r.metadata::text, r.tags, r.priority,
+  r.channel, r.max_attempts, r.max_duration_s, r.on_unknown_outcome, r.params::text,
+  CASE WHEN r.model_overridden THEN r.model END
+FROM runs r JOIN prompts p ON p.id = r.prompt_id AND p.deleted_at IS NULL
+  JOIN prompt_versions v ON v.id = r.version_id JOIN environments e ON e.id = r.environment_id
+WHERE r.workspace_id = %(workspace)s AND r.id = %(run)s
+"""
 _HISTORY = """
 SELECT json_agg(json_build_object('role', m.role, 'content', m.content)
   ORDER BY m.turn, m.position)::text
@@ -34,6 +44,31 @@ async def prompt_run(store: Store, workspace_id: WorkspaceId, run_id: RunId) -> 
     """The run as the prompts door shows it, as JSON text."""
     rows = await store.fetch(_PROMPT_RUN, {"workspace": workspace_id, "run": run_id})
     return rows[0][0] if rows else None
+
+
+class ToReplay(msgspec.Struct, frozen=True):
+    """What a run was asked for; JSON documents as texts."""
+
+    slug: str
+    version_id: str
+    tag: str | None
+    environment: str
+    inputs: str
+    metadata: str
+    tags: list[str]
+    priority: str
+    channel: str
+    max_attempts: int
+    max_duration_s: int
+    on_unknown_outcome: str
+    params: str | None
+    model: str | None
+
+
+async def to_replay(store: Store, workspace_id: WorkspaceId, run_id: RunId) -> ToReplay | None:
+    """What a run was asked for; `None` too when its prompt was deleted."""
+    rows = await store.fetch(_TO_REPLAY, {"workspace": workspace_id, "run": run_id})
+    return ToReplay(*rows[0]) if rows else None
 
 
 async def over(store: Store, run_ids: Collection[RunId]) -> list[RunId]:

@@ -173,3 +173,23 @@ async def test_unchanged_run_answers_304_to_its_own_etag(
 
     assert (unchanged.status_code, unchanged.content) == (304, b"")
     assert changed.status_code == 200
+
+
+async def test_replay_is_a_new_run_of_the_same_version_that_says_where_it_comes_from(
+    client: httpx.AsyncClient, deps: Deps, tenant: Tenant
+) -> None:
+    await a_prompt(deps, tenant)
+    wanted = {"inputs": {"name": "Ada"}, "metadata": {"user": "42"}, "priority": "low"}
+    old = (await client.post("/prompts/greeting/__latest__/runs", json=wanted)).json()
+    body = {"model": "sim/echo", "messages": [{"role": "user", "content": "Bye {{ name }}"}]}
+    await client.post("/prompts/greeting/versions", json=body)
+
+    same = await client.post(f"/runs/{old['id']}/replay")
+    current = await client.post(f"/runs/{old['id']}/replay", json={"version": "current"})
+
+    runs = [(await client.get(f"/runs/{one.json()['id']}")).json() for one in (same, current)]
+    assert [old["id"]] * 2 == [run["replayedFrom"] for run in runs]
+    assert [1, 2] == [run["prompt"]["version"] for run in runs]
+    assert [{"user": "42"}] * 2 == [run["metadata"] for run in runs]
+    assert ["low"] * 2 == [run["priority"] for run in runs]
+    assert 404 == (await client.post(f"/runs/{new_id()}/replay")).status_code

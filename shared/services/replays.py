@@ -1,0 +1,64 @@
+"""Running a run again: a new run with what the old one was asked for."""
+
+from typing import Literal
+
+import msgspec
+
+from shared.deps import Deps
+from shared.domain.completions import ModelParams
+from shared.domain.states import Lane, UnknownOutcome
+from shared.domain.submissions import Submission
+from shared.errors import NotFoundError
+from shared.ids import RunId
+from shared.services import submissions
+from shared.services.keys import Principal
+from shared.services.submissions import Accepted, Request
+from shared.store import reading
+
+
+class Replay(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """The body: the very version of old, or what its tag (else the latest) points at now.
+
+    `envVars` have to be given again: the old run's were erased when it ended.
+    """
+
+    version: Literal["same", "current"] | None = None
+    env_vars: dict[str, str] | None = None
+
+
+async def replay(
+    deps: Deps, principal: Principal, run_id: RunId, wanted: Replay, request: Request
+) -> Accepted:
+    """Submit a run again, on no thread; `request` carries the key and the time of the HTTP request.
+
+    Raises `NotFoundError` for an unknown run or a deleted prompt, and what a submission raises.
+    """
+    old = await reading.to_replay(deps.store, principal.workspace_id, run_id)
+    if old is None:
+        raise NotFoundError
+    current = old.tag or submissions.LATEST
+    body = Submission(
+        inputs=msgspec.json.decode(old.inputs, type=dict[str, str]),
+        priority=Lane(old.priority),
+        environment=old.environment,
+        env_vars=wanted.env_vars,
+        metadata=msgspec.json.decode(old.metadata, type=dict[str, str | list[str]]),
+        channel=old.channel,
+        model=old.model,
+        params=None if old.params is None else msgspec.json.decode(old.params, type=ModelParams),
+        tags=old.tags,
+        max_duration=old.max_duration_s,
+        max_attempts=old.max_attempts,
+        on_unknown_outcome=UnknownOutcome(old.on_unknown_outcome),
+    )
+    return await submissions.submit(
+        deps,
+        principal,
+        msgspec.structs.replace(
+            request,
+            slug=old.slug,
+            version=current if wanted.version == "current" else old.version_id,
+            body=body,
+            replayed_from=run_id,
+        ),
+    )
