@@ -40,6 +40,7 @@ async def rig(session_rig: Rig) -> AsyncIterator[Rig]:
     await session_rig.clear()
     yield session_rig
     await session_rig.kill_all()
+    assert [] == session_rig.complaints()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -62,6 +62,7 @@ SETTINGS: Mapping[str, object] = {
     "webhook_timeout_s": 1.5,
     "webhook_poll_s": 0.2,
 }
+_EXPECTED = ("session_was_reaped",)
 _BODY = {
     "model": "openai/mock-answer",
     "messages": [{"role": "user", "content": "Do {{ case }}."}],
@@ -222,6 +223,16 @@ class Rig:
         )
         figures = Figures(lease_s=LEASE_S, webhook_schedule_s=SCHEDULE_S)
         return referee.judge(Case(found, ledgers, figures))
+
+    def complaints(self) -> Sequence[str]:
+        """What our processes logged as errors, or could not even log, beside what is expected."""
+        return [
+            f"{child.name}: {line}"
+            for child in self.children
+            for line in child.log.read_text().splitlines()
+            if line.startswith(("Traceback", "--- Logging error"))
+            or ('"level": "error"' in line and not any(event in line for event in _EXPECTED))
+        ]
 
     async def clear(self) -> None:
         """Forget everything but the tenant: a fresh start without the cost of one."""
