@@ -59,6 +59,19 @@ revision: .venv/dev ## Write a new migration: make revision NAME="add things"
 e2e: .venv/dev ## Run only the end-to-end tests
 	$(BIN)/python -m pytest -n $(N) tests/e2e
 
+bench/.venvs/%: bench/engines/%.lock .venv/setup
+	@$(PYTHON) -m venv $@
+	$(BIN)/uv pip install --quiet --python $@/bin/python --require-hashes -r $<
+	@touch $@
+
+bench: .venv/dev bench/.venvs/saq bench/.venvs/taskiq ## Measure against peers, some minutes: make bench PARTS="latency lanes"
+	$(BIN)/python -m bench $(PARTS)
+
+bench-quick: .venv/dev bench/.venvs/saq bench/.venvs/taskiq ## The same in under two minutes, less exact
+	$(BIN)/python -m bench --quick $(PARTS)
+
+.PHONY: bench bench-quick
+
 faults: .venv/dev ## Run the fault scenarios
 	$(BIN)/python -m pytest tests/faults
 

@@ -6,7 +6,7 @@ own and children's times over a living tree misses nothing, backends that came a
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _PROC = Path("/proc")
@@ -40,8 +40,9 @@ def on_cores(*numbers: int) -> Iterator[None]:
 def move_tree(pid: int, *numbers: int) -> None:
     """Put a process and all below it on these cores. None given: all of them."""
     for one in _trees([pid])[pid]:
-        for thread in _PROC.joinpath(str(one), "task").iterdir():
-            os.sched_setaffinity(int(thread.name), numbers or _CORES)
+        with suppress(FileNotFoundError, ProcessLookupError):  # a backend that ended meanwhile
+            for thread in _PROC.joinpath(str(one), "task").iterdir():
+                os.sched_setaffinity(int(thread.name), numbers or _CORES)
 
 
 def cpu_ms(groups: Groups) -> dict[str, float]:

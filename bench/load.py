@@ -123,11 +123,10 @@ async def one_by_one(
     """Send single runs into silence; answers when each token was sent."""
     sent: dict[str, float] = {}
     submission = system.submission()
-    loop = asyncio.get_running_loop()
     async with Connections(system.url, 1) as opened:
         for _ in range(count):
             token = peers.token()
-            sent[token] = loop.time()
+            sent[token] = time.monotonic()
             await send(opened.all[0], submission, token)
             await peers.until(lambda books: token in books.delivered, STALLED_S, "one webhook")  # noqa: B023 (awaited before the next turn)
             await asyncio.sleep(pause_s)
@@ -144,7 +143,7 @@ async def at_rate(
     seed: int = 7,
 ) -> dict[str, float]:
     """Send runs at random moments, whatever becomes of them; answers when each was sent."""
-    chance, loop = Random(seed), asyncio.get_running_loop()  # noqa: S311 (repeatable on purpose)
+    chance = Random(seed)  # noqa: S311 (repeatable on purpose)
     sent: dict[str, float] = {}
     submission = system.submission(priority)
     async with Connections(system.url, CONNECTIONS) as opened, asyncio.TaskGroup() as group:
@@ -156,9 +155,9 @@ async def at_rate(
             await send(connection, submission, token)
             free.put_nowait(connection)
 
-        due = began = loop.time()
+        due = began = time.monotonic()
         while (due := due + chance.expovariate(per_s)) < began + seconds:
-            await asyncio.sleep(max(due - loop.time(), 0))
+            await asyncio.sleep(max(due - time.monotonic(), 0))
             token = peers.token()
             sent[token] = due  # not when a connection was free: a slow answer delays nobody else
             group.create_task(send_one(await free.get(), token))

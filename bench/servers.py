@@ -33,23 +33,28 @@ class Servers:
         with contextlib.closing(redis.Redis.from_url(self.embedded.redis_url)) as client:
             client.flushall()
 
-    def spread(self) -> None:
-        """Let both use every core, where a part measures time instead of CPU."""
-        for pids in self.groups.values():
-            for pid in pids:
-                cpu.move_tree(pid)
-
-    def pin(self) -> None:
-        for pids in self.groups.values():
-            for pid in pids:
-                cpu.move_tree(pid, cpu.SYSTEM_CORE)
+    @contextlib.contextmanager
+    def on_every_core(self) -> Iterator[None]:
+        """Let both use the whole machine, where a part measures time instead of CPU."""
+        self._move()
+        try:
+            yield
+        finally:
+            self._move(cpu.SYSTEM_CORE)
 
     @contextlib.contextmanager
     def database(self, name: str, template: str) -> Iterator[str]:
         """A copy of the template for one measurement; its URL."""
         self.embedded.postgres.drop_database(name)
-        yield self.embedded.postgres.create_database(name, template)
-        self.embedded.postgres.drop_database(name)
+        try:
+            yield self.embedded.postgres.create_database(name, template)
+        finally:
+            self.embedded.postgres.drop_database(name)
+
+    def _move(self, *cores: int) -> None:
+        for pids in self.groups.values():
+            for pid in pids:
+                cpu.move_tree(pid, *cores)
 
 
 @contextlib.contextmanager
