@@ -73,23 +73,27 @@ UPDATE worker_sessions SET reaped_at = now() WHERE id IN (
   ORDER BY id FOR UPDATE SKIP LOCKED) RETURNING id
 """
 
+# An attempt that was announced after this statement began is not to be seen yet, only counted on
+# the locked row: such a run is left for the next time, or its call would pass for one never made.
 _REAP = f"""
 WITH held AS MATERIALIZED (
-    SELECT r.id FROM runs r JOIN worker_sessions s ON s.id = r.session_id
+    SELECT r.id, r.claim_no, r.attempts, r.calls, r.max_attempts, r.deaths, r.on_unknown_outcome
+    FROM runs r JOIN worker_sessions s ON s.id = r.session_id
     WHERE r.status = 'running' AND s.reaped_at IS NOT NULL
     ORDER BY r.id LIMIT 500 FOR UPDATE OF r SKIP LOCKED
   ),
-  open AS (
-    SELECT h.id, a.number FROM held h JOIN runs r ON r.id = h.id
-      LEFT JOIN attempts a ON a.run_id = r.id AND a.claim_no = r.claim_no AND a.outcome IS NULL
+  seen AS (
+    SELECT h.*, CASE WHEN a.claim_no = h.claim_no AND a.outcome IS NULL THEN a.number END AS number
+    FROM held h LEFT JOIN attempts a ON a.run_id = h.id AND a.number = h.attempts
+    WHERE h.attempts = 0 OR a.number IS NOT NULL
   ),
   aim AS (
-    SELECT r.id, o.number, CASE
-        WHEN r.deaths + 1 >= %(poison)s THEN 'worker_crashed_repeatedly'
-        WHEN o.number IS NOT NULL AND r.on_unknown_outcome = 'fail' THEN 'outcome_unknown'
-        WHEN o.number IS NOT NULL AND r.calls >= r.max_attempts THEN 'attempts_exhausted'
+    SELECT s.id, s.number, CASE
+        WHEN s.deaths + 1 >= %(poison)s THEN 'worker_crashed_repeatedly'
+        WHEN s.number IS NOT NULL AND s.on_unknown_outcome = 'fail' THEN 'outcome_unknown'
+        WHEN s.number IS NOT NULL AND s.calls >= s.max_attempts THEN 'attempts_exhausted'
       END AS failure
-    FROM open o JOIN runs r ON r.id = o.id
+    FROM seen s
   ),
   moved AS (
     UPDATE runs r SET session_id = NULL, deaths = r.deaths + 1,
@@ -115,7 +119,7 @@ WITH held AS MATERIALIZED (
   lost AS (
     UPDATE attempts a SET outcome = 'lost', billed = 'unknown', finished_at = now(),
       error_code = 'worker_lost', error_message = 'The worker was lost during the call.'
-    FROM aim i JOIN moved m ON m.id = i.id WHERE a.run_id = i.id AND a.number = i.number
+    FROM moved m WHERE a.run_id = m.id AND a.claim_no = m.claim_no AND a.outcome IS NULL
   ),
 {ending()}
 SELECT m.id, m.status, m.priority, {NEXT_TURN}::text FROM moved m
