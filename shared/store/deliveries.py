@@ -9,13 +9,19 @@ from shared.store.ending import DueDelivery, sealed_secrets
 
 _CLAIM = f"""
 WITH ready AS MATERIALIZED (
-    SELECT y.id FROM deliveries y WHERE y.status = 'pending' AND y.next_try_at <= now()
-    ORDER BY y.next_try_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    SELECT y.id, w.disabled_at IS NULL AND w.deleted_at IS NULL AS wanted
+    FROM deliveries y JOIN webhook_endpoints w ON w.id = y.endpoint_id
+    WHERE y.status = 'pending' AND y.next_try_at <= now()
+    ORDER BY y.next_try_at LIMIT %(limit)s FOR UPDATE OF y SKIP LOCKED
+  ),
+  unwanted AS (
+    UPDATE deliveries y SET status = 'canceled', finished_at = now()
+    FROM ready l WHERE y.id = l.id AND NOT l.wanted
   ),
   mine AS (
     UPDATE deliveries y SET lease_no = y.lease_no + 1,
       next_try_at = now() + make_interval(secs => %(lease_s)s)
-    FROM ready l WHERE y.id = l.id
+    FROM ready l WHERE y.id = l.id AND l.wanted
     RETURNING y.id, y.lease_no, y.tries, y.event_id, y.endpoint_id
   )
 SELECT y.id, y.lease_no, y.tries, v.id, v.run_id, v.type, v.body, w.id, w.workspace_id, w.url,
@@ -27,7 +33,10 @@ _secrets = msgspec.json.Decoder(list[tuple[str, str]])
 
 
 async def claim_due(store: Store, *, limit: int, lease_s: float) -> list[DueDelivery]:
-    """Lease deliveries whose time has come, the longest due first."""
+    """Lease deliveries whose time has come, the longest due first.
+
+    What is due to an endpoint that was disabled or deleted meanwhile is canceled instead.
+    """
     rows = await store.fetch(_CLAIM, {"limit": limit, "lease_s": lease_s})
     names = DueDelivery.__struct_fields__
     return [
@@ -66,7 +75,7 @@ WITH item AS MATERIALIZED (SELECT * FROM json_to_recordset(%(items)s::json) AS x
     WHERE y.status = 'pending' AND y.lease_no = i.lease_no ORDER BY y.id FOR UPDATE OF y
   ),
   moved AS (
-    UPDATE deliveries y SET status = i.status, tries = y.tries + 1,
+    UPDATE deliveries y SET status = i.status, tries = y.tries + 1, lease_no = y.lease_no + 1,
       next_try_at = now() + make_interval(secs => coalesce(i.wait_s, 0)),
       finished_at = CASE WHEN i.status <> 'pending' THEN now() END
     FROM item i JOIN held h ON h.id = i.delivery_id
@@ -82,7 +91,7 @@ FROM item i JOIN moved m ON m.id = i.delivery_id RETURNING delivery_id
 
 
 async def record(store: Store, tries: Sequence[Try]) -> list[bool]:
-    """Write tries down; `False` where the lease had passed to another sender."""
+    """Write tries down; `False` where the lease was over: passed on, or used by this very try."""
     rows = await store.fetch(_RECORD, {"items": msgspec.json.encode(tries).decode()})
     written = {str(row[0]) for row in rows}
     return [made.delivery_id in written for made in tries]
