@@ -20,6 +20,7 @@ _SPENT = _ZERO | {"input": 0.0000018, "output": 0.0000048, "total": 0.0000066}
 # Bodies to try as they stand, by operation.
 _REQUESTS: Mapping[str, Any] = {
     "submitRun": {"inputs": {"name": "Ada"}, "priority": "onsite", "metadata": {"user": "42"}},
+    "replayRun": {"version": "current"},
     "submitBatch": {
         "runs": [
             {"prompt": "greeting", "version": "production", "inputs": {"name": name}}
@@ -103,7 +104,6 @@ _FIELDS: Mapping[str, Any] = {
     "cancel": f"/api/v1/runs/{_RUN}/cancel",
     "replay": f"/api/v1/runs/{_RUN}/replay",
     "deliveries": f"/api/v1/runs/{_RUN}/deliveries",
-    "promptRun": f"/api/v1/promptruns/{_RUN}",
     "startedAt": _MOMENT,
     "timestamp": _LATER,
     "tokenUsage": {
@@ -117,6 +117,7 @@ _FIELDS: Mapping[str, Any] = {
     },
 }
 _OF_SCHEMA: Mapping[tuple[str, str], Any] = {
+    ("AcceptedLinks", "promptRun"): f"/api/v1/promptruns/{_RUN}",
     ("AcceptedRun", "status"): "queued",
     ("BatchedRun", "status"): "queued",
     ("CreatedKey", "key"): "rl_4fT9aQ2x_…",
@@ -151,6 +152,8 @@ _OF_SCHEMA: Mapping[tuple[str, str], Any] = {
     ],
     ("EventRun", "outputTruncated"): False,
 }
+# There only when something else was asked for.
+_LEFT_OUT = frozenset({("AcceptedRun", "promptRun")})
 # Empty in a run that simply succeeded.
 _NULL = frozenset(
     {
@@ -313,7 +316,11 @@ class _Maker:
         if self._only_required:
             names = {name: names[name] for name in schema.get("required", ())}
         owner = schema.get("title", "")
-        return {name: self.value(inner, owner, name) for name, inner in names.items()}
+        return {
+            name: self.value(inner, owner, name)
+            for name, inner in names.items()
+            if (owner, name) not in _LEFT_OUT
+        }
 
 
 _UNKNOWN: Any = object()

@@ -39,25 +39,38 @@ in UTC, `null` equals absent in every request."""
 
 # Bodies that a route takes as free JSON, and answers that it passes on as bytes.
 _BODIES: Mapping[str, tuple[type, ...]] = {"addVersion": (shapes.ShortVersion, shapes.LongVersion)}
-_ANSWERS: Mapping[str, Mapping[int, type]] = {
+_ANSWERS: Mapping[str, Mapping[int, type | None]] = {
     "submitRun": {200: shapes.AcceptedRun},
     "submitBatch": {200: shapes.AcceptedBatch},
     "readPromptRun": {200: shapes.PromptRun},
-    "readRun": {200: shapes.Run},
+    "readRun": {200: shapes.Run, 304: None},
+    "replayRun": {200: shapes.AcceptedRun},
     "listRuns": {200: shapes.RunList},
     "listDeliveries": {200: shapes.DeliveryList},
     "cancelRun": {202: shapes.Run, 200: shapes.Run},
 }
+_KEY = (
+    "Idempotency-Key",
+    "1 to 255 printable ASCII characters. The same key again answers with the same run.",
+)
+_TRACE = ("traceparent", "W3C Trace Context; handed on to the provider call.")
 _HEADERS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "submitRun": (
-        (
-            "Idempotency-Key",
-            "1 to 255 printable ASCII characters. The same key again answers with the same run.",
-        ),
-        ("traceparent", "W3C Trace Context; handed on to the provider call."),
-    )
+        _KEY,
+        ("Prefer", "`wait=N`: answer when the run is over, or after N seconds, at most 60."),
+        _TRACE,
+    ),
+    "replayRun": (_KEY, _TRACE),
+    "submitBatch": (_TRACE,),
+    "readRun": (("If-None-Match", "The `ETag` of an earlier answer: 304 if nothing changed."),),
 }
-_ANSWER_TEXTS = {200: "Done.", 201: "Created.", 202: "Accepted; it is on its way.", 204: "Gone."}
+_ANSWER_TEXTS = {
+    200: "Done.",
+    201: "Created.",
+    202: "Accepted; it is on its way.",
+    204: "Gone.",
+    304: "Unchanged.",
+}
 _CALLER_STATUSES = frozenset({400, 401, 403, 408, 431, 500, 503})
 _BODY_STATUSES = frozenset({413, 415, 422})
 
@@ -116,15 +129,13 @@ def document(app: Litestar) -> Document:
     }
 
 
-def operations(app: Litestar) -> Iterator[Operation]:
-    """Go through what the document describes."""
+def operations(app: Litestar, *, described: bool = True) -> Iterator[Operation]:
+    """Go through what the document describes, or through what it leaves out."""
     for route in app.routes:
         if not isinstance(route, HTTPRoute):
             continue
         for handler in route.route_handlers:
-            if not handler.resolve_include_in_schema():
-                continue
-            if not handler.fn.__module__.startswith("api."):
+            if handler.resolve_include_in_schema() != described:
                 continue
             module = handler.fn.__module__.rpartition(".")[2]
             noun = _NOUN_OF.get(module, module.replace("_", " "))

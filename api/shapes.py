@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from shared.domain.states import (
     AttemptOutcome,
@@ -33,15 +33,6 @@ class AcceptedLinks(_Shape, frozen=True):
 
     self: str
     prompt_run: str
-
-
-class AcceptedRun(_Shape, frozen=True):
-    """A run that is stored and will be carried out."""
-
-    id: UUID
-    thread: UUID
-    status: RunStatus
-    links: AcceptedLinks
 
 
 class BatchedRun(_Shape, frozen=True):
@@ -120,6 +111,18 @@ class PromptRun(_Shape, frozen=True):
     cost: Annotated[
         Cost | None, Meta(description="Null while pending, and when no price is known.")
     ]
+
+
+class AcceptedRun(_Shape, frozen=True):
+    """A run that is stored and will be carried out."""
+
+    id: UUID
+    thread: UUID
+    status: RunStatus
+    links: AcceptedLinks
+    prompt_run: Annotated[
+        PromptRun | UnsetType, Meta(description="With `Prefer: wait` only: the run as it is now.")
+    ] = UNSET
 
 
 class PromptReference(_Shape, frozen=True):

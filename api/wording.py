@@ -96,6 +96,10 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         "secret": "`whsec_` and 24 to 64 bytes as base64; made when left out.",
     },
     "PromptChange": {"slug": "The new slug; the old one goes on working."},
+    "Replay": {
+        "version": "`same` (when left out), or what its tag, else the latest, points at now.",
+        "envVars": "Given again: the old run's were erased when it ended.",
+    },
     "ShortVersion": {**_TEMPLATE, **_VERSION},
     "Submission": _SUBMISSION,
     "TemplateBody": _TEMPLATE,

@@ -11,8 +11,6 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import typer
-from litestar import Litestar
-from litestar.routes import HTTPRoute
 from pydantic import SecretStr
 
 from api import examples, openapi
@@ -170,7 +168,6 @@ def _routes() -> Iterable[str]:
         " server, and in its OpenAPI document, `/openapi.json`. A scope ending in `:write`"
         " includes the one ending in `:read`; `admin` includes all."
     )
-    described = {(one.method, one.path) for one in openapi.operations(application)}
     found = sorted(openapi.operations(application), key=openapi.place)
     for noun, group in groupby(found, key=lambda one: one.noun):
         yield ""
@@ -186,13 +183,9 @@ def _routes() -> Iterable[str]:
         ]
         yield from table(("Route", "What it does", "Scope"), rows)
     others = {
-        (f"`{method} {route.path_format}`", _sentence(handler.fn))
-        for route in application.routes
-        if isinstance(route, HTTPRoute)
-        for handler in route.route_handlers
-        for method in sorted(handler.http_methods - {"OPTIONS"})
-        if handler.fn.__module__.startswith("api.")
-        and (method.lower(), route.path_format) not in described
+        (f"`{one.method.upper()} {one.path}`", _sentence(one.handler.fn))
+        for one in openapi.operations(application, described=False)
+        if one.handler.fn.__module__.startswith("api.")
     }
     yield ""
     yield "## Without a key"
@@ -252,7 +245,7 @@ def _parameter(parameter: Any) -> str:
     return ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
 
 
-def _application() -> Litestar:
+def _application() -> Any:
     """The API's routes over nothing: only their description is asked for."""
     return create_litestar(cast("Deps", SimpleNamespace(settings=Settings.model_construct())))
 

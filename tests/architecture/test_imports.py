@@ -1,0 +1,33 @@
+"""Who may import whom: the contracts in pyproject.toml."""
+
+import tomllib
+
+import pytest
+from importlinter import cli
+
+from tests.architecture.source import CODE, ROOT
+
+CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+
+
+def test_every_import_contract_is_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+
+    status = cli.lint_imports(no_cache=True, no_logo=True)
+
+    assert 0 == status, capsys.readouterr().out
+
+
+def test_the_contracts_cover_every_package() -> None:
+    covered = {*CONTRACTS["root_packages"], "migrations"}  # these import Alembic and SQLAlchemy
+
+    assert set(CODE) == covered
+
+
+def test_a_new_part_of_shared_needs_a_place_in_the_contract() -> None:
+    (inside_shared,) = (one for one in CONTRACTS["contracts"] if one.get("containers"))
+
+    assert ["shared"] == inside_shared["containers"]
+    assert inside_shared["exhaustive"] is True
