@@ -19,12 +19,12 @@ from shared.store.deliveries import Try
 from shared.store.ending import DueDelivery
 from shared.vault import VaultError
 from worker.http import DeliveryFailure, FailureReason, GuardedClient, Response
+from worker.patience import patiently
 
 MAX_AT_ONCE = 500
 _COMPLETED = frozenset({"run.succeeded", "run.incomplete"})
 _GONE = 410
 _TOLD = frozenset({429, 502, 503, 504})
-_AGAIN_S, _AGAIN_MAX_S = 0.1, 2.0
 
 _log = log.get(__name__)
 
@@ -153,19 +153,8 @@ class Deliverer:
         return msgspec.structs.replace(made, wait_s=wait_s)
 
     async def _record(self, made: Try) -> None:
-        wait_s = _AGAIN_S
-        while True:
-            try:
-                written = await self._tries.submit(made)
-            except psycopg.Error as error:
-                if not database.away(error):
-                    raise
-            else:
-                if not written:
-                    _log.warning("delivery_lease_lost", delivery=made.delivery_id)
-                return
-            await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, _AGAIN_MAX_S)
+        if not await patiently(lambda: self._tries.submit(made)):
+            _log.warning("delivery_lease_lost", delivery=made.delivery_id)
 
     def _request(self, due: DueDelivery, timestamp_s: int) -> tuple[dict[str, str], bytes]:
         secrets = [

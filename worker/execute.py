@@ -3,8 +3,8 @@
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TypeVar
-from uuid import UUID
 
 import msgspec
 import psycopg
@@ -12,8 +12,7 @@ from msgspec import Raw
 
 from shared import crashpoints, log
 from shared.batching import Batcher
-from shared.deps import Deps, Recent
-from shared.domain import models, versions
+from shared.deps import Deps
 from shared.domain.completions import (
     Completion,
     CompletionRequest,
@@ -22,28 +21,28 @@ from shared.domain.completions import (
     ProviderError,
 )
 from shared.domain.states import ErrorOrigin, Lane, Memory, RunStatus
-from shared.domain.templates import TemplateError
-from shared.domain.versions import CompiledVersion
 from shared.ids import RunId
 from shared.queue.port import Ring
 from shared.services import rings
-from shared.store import claiming, database, ending, reading
+from shared.store import claiming, database, ending
 from shared.store.claiming import ClaimedRun, Intent, Later, Refusal
 from shared.store.ending import DueDelivery, Moved, Outcome
-from shared.vault import VaultError
 from worker import outcomes
 from worker.breaker import Breakers
 from worker.lanes import Taken
-from worker.providers.base import Provider
+from worker.patience import AGAIN_MAX_S, AGAIN_S, patiently
+from worker.planning import GiveUpError, Plan, Planner
 from worker.providers.prices import PriceBook
 from worker.providers.registry import Providers
 from worker.running import Stop, stop_reason
 from worker.session import Session
+from worker.spill import Spill
 
 Result = TypeVar("Result")
 
 _log = log.get(__name__)
-_AGAIN_S, _AGAIN_MAX_S = 0.1, 2.0
+HELD_MAX_BYTES = 256 * 1024 * 1024
+IMPORT_S = 10.0
 _inputs = msgspec.json.Decoder(dict[str, str])
 _params = msgspec.json.Decoder(ModelParams)
 _messages = msgspec.json.Decoder(tuple[Message, ...])
@@ -54,27 +53,6 @@ class _Call(msgspec.Struct):
 
     intent: "asyncio.Future[int | Refusal] | None" = None
     sent: bool = False
-
-
-class _Plan(msgspec.Struct, frozen=True):
-    """Everything a call needs."""
-
-    provider: Provider
-    model: models.ModelName
-    messages: tuple[Message, ...]
-    own: tuple[Message, ...]
-    params: ModelParams
-    template: versions.TemplateBody
-    api_key: str
-
-    @property
-    def circuit(self) -> tuple[str, str, str]:
-        digest = hashlib.sha256(self.api_key.encode()).hexdigest()[:16]
-        return (self.model.provider, digest, self.model.model)
-
-
-class _GiveUpError(Exception):
-    """The run cannot be called at all; `args` are code, message, origin."""
 
 
 class Executor:
@@ -90,11 +68,13 @@ class Executor:
     ) -> None:
         self._deps = deps
         self._session = session
-        self._providers = providers
+        self._planner = Planner(deps, providers)
         self._prices = prices
         self._deliver = deliver
         self._breakers = Breakers(deps.settings, deps.clock)
-        self._variables: Recent[UUID, tuple[int, Mapping[str, bytes]]] = Recent(1_000)
+        self._spill = Spill(deps.settings.data_dir)
+        self._leaving = asyncio.Event()
+        self._held_bytes = 0
         self._intents: Batcher[Intent, int | Refusal] = Batcher(
             lambda batch: claiming.intend(deps.store, batch),
             size_of=lambda intent: len(bytes(intent.messages or b"")),
@@ -124,10 +104,17 @@ class Executor:
     async def take_due(self, room: Mapping[Lane, int]) -> list[Taken[ClaimedRun]]:
         """Claim due runs straight from the database, while Redis is away."""
         taken: list[Taken[ClaimedRun]] = []
-        for lane, limit in room.items():
-            if limit > 0:
-                claimed = await claiming.claim_due(self._deps.store, self._session.id, lane, limit)
-                taken.extend(Taken(run.id, lane, run) for run in claimed)
+        try:
+            for lane, limit in room.items():
+                if limit > 0:
+                    claimed = await claiming.claim_due(
+                        self._deps.store, self._session.id, lane, limit
+                    )
+                    taken.extend(Taken(run.id, lane, run) for run in claimed)
+        except psycopg.Error as error:
+            if not database.away(error):
+                raise
+            _log.warning("database_away_too", error=type(error).__name__)
         return taken
 
     async def run(self, claimed: ClaimedRun) -> None:
@@ -137,14 +124,34 @@ class Executor:
             outcome = await self._outcome(claimed, call)
         except asyncio.CancelledError:
             outcome = await _uncancelled(self._stopped(claimed, call))
+        except Exception:  # noqa: BLE001 (the edge of a run: a fault of ours must not leave it running)
+            _log.exception("run_broke", run_id=str(claimed.id))
+            outcome = await _uncancelled(self._broken(claimed, call))
         if outcome is not None:
             await _uncancelled(self._settle(claimed, outcome))
+
+    def leave(self) -> None:
+        """The process is about to end: results that cannot be written now go to files."""
+        self._leaving.set()
+
+    async def import_forever(self) -> None:
+        """Bring in results that were kept in files, of this process or another."""
+        while True:
+            for path, outcome in self._spill.kept():
+                try:
+                    await self._passed_on(await self._outcomes.submit(outcome))
+                except psycopg.Error as error:
+                    _log.warning("spilled_result_waits", error=type(error).__name__)
+                    break
+                path.unlink(missing_ok=True)
+                _log.info("spilled_result_imported", run_id=outcome.run_id)
+            await asyncio.sleep(IMPORT_S)
 
     async def _outcome(self, run: ClaimedRun, call: _Call) -> Outcome | None:
         """Do the work. `None` when the run is not ours any more."""
         try:
-            plan = await self._plan(run)
-        except _GiveUpError as error:
+            plan = await self._planner.plan(run)
+        except GiveUpError as error:
             code, message, origin = error.args
             return outcomes.refused(run, code, message, origin)
         if run.seconds_left <= 0:
@@ -169,7 +176,7 @@ class Executor:
             return outcomes.interrupted(run, number, sent=False)
         return await self._called(run, plan, number, call)
 
-    async def _announced(self, run: ClaimedRun, plan: _Plan, call: _Call) -> int | Refusal:
+    async def _announced(self, run: ClaimedRun, plan: Plan, call: _Call) -> int | Refusal:
         """The attempt's number once it is committed; a lost connection loses the claim, not money.
 
         After a lost commit the attempt row may be there: the run goes on only through the reaper
@@ -184,16 +191,16 @@ class Executor:
                 raise
             _log.warning("intent_unwritten", run_id=str(run.id), error=type(error).__name__)
             call.intent = None
-            return await self._patiently(lambda: self._intent_again(run, plan, call))
+            return await patiently(lambda: self._intent_again(run, plan, call))
 
-    async def _intent_again(self, run: ClaimedRun, plan: _Plan, call: _Call) -> int | Refusal:
+    async def _intent_again(self, run: ClaimedRun, plan: Plan, call: _Call) -> int | Refusal:
         open_attempt = await claiming.open_attempt(self._deps.store, run)
         if open_attempt is not None:
             return open_attempt
         call.intent = self._intents.enqueue(_intent_of(run, plan))
         return await asyncio.shield(call.intent)
 
-    async def _called(self, run: ClaimedRun, plan: _Plan, number: int, call: _Call) -> Outcome:
+    async def _called(self, run: ClaimedRun, plan: Plan, number: int, call: _Call) -> Outcome:
         timeout_s = min(
             plan.template.timeout_seconds or self._deps.settings.call_timeout_s, run.seconds_left
         )
@@ -219,7 +226,7 @@ class Executor:
         return self._answered(run, plan, number, completion)
 
     def _answered(
-        self, run: ClaimedRun, plan: _Plan, number: int, completion: Completion
+        self, run: ClaimedRun, plan: Plan, number: int, completion: Completion
     ) -> Outcome:
         prices = self._prices.prices_of(
             plan.model.provider,
@@ -234,7 +241,7 @@ class Executor:
         turn.append(Message("assistant", completion.text))
         return msgspec.structs.replace(outcome, turn=Raw(msgspec.json.encode(turn)))
 
-    def _failed(self, run: ClaimedRun, plan: _Plan, number: int, error: ProviderError) -> Outcome:
+    def _failed(self, run: ClaimedRun, plan: Plan, number: int, error: ProviderError) -> Outcome:
         blames = error.kind != "refused" or error.credential_bad
         self._breakers.record(plan.circuit, failed=blames, at_once=error.credential_bad)
         prices = self._prices.prices_of(
@@ -257,121 +264,59 @@ class Executor:
             return outcomes.canceled(run, number, sent=call.sent)
         return outcomes.interrupted(run, number, sent=call.sent)
 
+    async def _broken(self, run: ClaimedRun, call: _Call) -> Outcome | None:
+        number = await call.intent if call.intent is not None else 0
+        return None if isinstance(number, Refusal) else outcomes.broken(run, number, sent=call.sent)
+
     async def _settle(self, run: ClaimedRun, outcome: Outcome) -> None:
         """Write the outcome down for as long as it takes, then pass on what follows from it."""
         crashpoints.reach("before_finish_commit")
-        moved = await self._patiently(lambda: self._outcomes.submit(outcome))
+        moved = await self._written(outcome)
         crashpoints.reach("after_finish_commit")
+        if moved is None:
+            return
+        if not moved.applied and not moved.known:
+            _log.warning("late_result", run_id=str(run.id), claim_no=run.claim_no)
+        await self._passed_on(moved)
+
+    async def _written(self, outcome: Outcome) -> Moved | None:
+        """Write until it is written; `None` when it was kept in a file instead.
+
+        That is for the process's end, and for when more is waiting than memory should hold.
+        """
+        size = len(outcome.output or "")
+        self._held_bytes += size
+        wait_s = AGAIN_S
+        try:
+            while True:
+                try:
+                    return await self._outcomes.submit(outcome)
+                except psycopg.Error as error:
+                    if not database.away(error):
+                        raise
+                too_much = self._held_bytes > HELD_MAX_BYTES
+                if (too_much or self._leaving.is_set()) and self._spill.write(outcome):
+                    return None
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._leaving.wait(), wait_s)
+                wait_s = min(2 * wait_s, AGAIN_MAX_S)
+        finally:
+            self._held_bytes -= size
+
+    async def _passed_on(self, moved: Moved) -> None:
+        """Ring, announce and deliver what follows from a run that moved."""
         if not moved.applied:
-            if not moved.known:
-                _log.warning("late_result", run_id=str(run.id), claim_no=run.claim_no)
             return
         if moved.status == RunStatus.QUEUED and moved.lane is not None:
-            await rings.ring(self._deps, Ring(run.id, moved.lane, moved.due_ms))
+            await rings.ring(self._deps, Ring(moved.run_id, moved.lane, moved.due_ms))
         else:
-            rings.announce(self._deps, run.id)
+            rings.announce(self._deps, moved.run_id)
         await rings.ring_turns(self._deps, [moved.next_turn])
         for delivery in moved.deliveries:
             self._deliver(delivery)
 
-    async def _patiently(self, step: Callable[[], Awaitable[Result]]) -> Result:
-        """Repeat a step that is safe to repeat until the database is back."""
-        wait_s = _AGAIN_S
-        while True:
-            try:
-                return await step()
-            except psycopg.Error as error:
-                if not database.away(error):
-                    raise
-            await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, _AGAIN_MAX_S)
 
-    # What a call needs
-
-    async def _plan(self, run: ClaimedRun) -> _Plan:
-        compiled = await self._patiently(lambda: self._deps.compiled(run.version_id))
-        provider_name, _, bare = run.model.partition("/")
-        provider = await self._providers.get(provider_name)
-        if provider is None:
-            raise _GiveUpError(
-                "unknown_provider",
-                f"This server has no provider '{provider_name}'.",
-                ErrorOrigin.TEMPLATE,
-            )
-        own = _render(compiled, _inputs.decode(run.inputs))
-        return _Plan(
-            provider=provider,
-            model=models.ModelName(provider_name, bare),
-            messages=await self._with_history(run, own),
-            own=own,
-            params=_merged(compiled.settings.model_params, run.params),
-            template=compiled.settings,
-            api_key="" if provider_name == "sim" else await self._api_key(run, provider_name),
-        )
-
-    async def _with_history(self, run: ClaimedRun, own: tuple[Message, ...]) -> tuple[Message, ...]:
-        if not run.history_read:
-            return own
-        stored = await self._patiently(lambda: reading.history(self._deps.store, run.id))
-        system = tuple(message for message in own if message.role == "system")
-        return (*system, *_messages.decode(stored), *own[len(system) :])
-
-    async def _api_key(self, run: ClaimedRun, provider: str) -> str:
-        """The run's own variable, else its environment's, else the server's where allowed."""
-        name = f"{provider.upper()}_API_KEY"
-        vault = self._deps.vault
-        try:
-            if run.env_vars is not None:
-                place = ("runs", "env_vars", run.id, run.workspace_id)
-                given = _inputs.decode(vault.open(run.env_vars, *place))
-                if given.get(name):
-                    return given[name]
-            sealed = (await self._variables_of(run)).get(name)
-            if sealed is not None:
-                where = ("environment_variables", name, run.environment_id, run.workspace_id)
-                return vault.open(sealed, *where).decode()
-        except VaultError as error:
-            raise _GiveUpError("secret_unreadable", str(error), ErrorOrigin.PLATFORM) from error
-        servers = getattr(self._deps.settings, name.lower()).get_secret_value()
-        if servers and run.server_credentials:
-            return str(servers)
-        raise _GiveUpError(
-            "missing_credentials",
-            f"No {name}: set it as a variable of the environment, or give it in envVars.",
-            ErrorOrigin.CALLER,
-        )
-
-    async def _variables_of(self, run: ClaimedRun) -> Mapping[str, bytes]:
-        known = self._variables.get(run.environment_id)
-        if known is None or known[0] != run.variables_version:
-            found = await self._patiently(
-                lambda: reading.variables(self._deps.store, run.environment_id)
-            )
-            known = (run.variables_version, found)
-            self._variables.put(run.environment_id, known)
-        return known[1]
-
-
-def _render(compiled: CompiledVersion, inputs: Mapping[str, str]) -> tuple[Message, ...]:
-    try:
-        return versions.render_messages(compiled, inputs)
-    except TemplateError as error:
-        raise _GiveUpError(error.code, error.detail, ErrorOrigin.TEMPLATE) from error
-
-
-def _merged(params: ModelParams, overrides: str | None) -> ModelParams:
-    if overrides is None:
-        return params
-    given = _params.decode(overrides)
-    changes = {
-        name: value
-        for name in ModelParams.__struct_fields__
-        if (value := getattr(given, name)) is not None
-    }
-    return msgspec.structs.replace(params, **changes)
-
-
-def _intent_of(run: ClaimedRun, plan: _Plan) -> Intent:
+def _intent_of(run: ClaimedRun, plan: Plan) -> Intent:
     first = run.attempts == 0
     rendered = msgspec.json.encode(plan.own) if first else b""
     return Intent(

@@ -43,15 +43,17 @@ class WorkerProcess:
         self._begin(self._lanes.async_run())
         self._begin(self._sweeper.run_forever())
         self._begin(self._deliverer.poll_forever(self._session.may_start))
+        self._begin(self._executor.import_forever())
 
     async def drain(self) -> None:
         """Claim nothing more and wait for what runs, for as long as the settings allow."""
         ended = await self._lanes.drain(self._deps.settings.drain_s)
         if not ended:
-            _log.warning("drain_timed_out", running=len(self._lanes.counts().running))
+            _log.warning("drain_timed_out", running=sum(self._lanes.counts().running.values()))
 
     async def stop(self) -> None:
         """Interrupt what still runs, deliver what is in hand, and leave."""
+        self._executor.leave()
         await self._lanes.close()
         await self._deliverer.drain(self._deps.settings.webhook_timeout_s)
         for task in self._tasks:

@@ -195,3 +195,22 @@ def interrupted(run: ClaimedRun, number: int, *, sent: bool) -> Outcome:
         error_message=message,
         error_origin=ErrorOrigin.PLATFORM.value,
     )
+
+
+def broken(run: ClaimedRun, number: int, *, sent: bool) -> Outcome:
+    """A fault of ours: the run fails, and says that it was not the caller's doing."""
+    outcome = refused(
+        run, "internal_error", "Something went wrong on our side.", ErrorOrigin.PLATFORM
+    )
+    if not number:
+        return outcome
+    kind = AttemptOutcome.UNKNOWN if sent else AttemptOutcome.NOT_SENT
+    return msgspec.structs.replace(
+        outcome,
+        attempt=number,
+        uncounted=0 if sent else 1,
+        outcome=kind.value,
+        billed=(Billed.UNKNOWN if sent else Billed.NO).value,
+        attempt_error_code="internal_error",
+        attempt_error="Something went wrong on our side.",
+    )

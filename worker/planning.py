@@ -1,0 +1,135 @@
+"""What a call needs: the rendered messages, the provider, the credential."""
+
+import hashlib
+from collections.abc import Mapping
+from uuid import UUID
+
+import msgspec
+
+from shared.deps import Deps, Recent
+from shared.domain import models, versions
+from shared.domain.completions import Message, ModelParams
+from shared.domain.states import ErrorOrigin
+from shared.domain.templates import TemplateError
+from shared.domain.versions import CompiledVersion
+from shared.store import reading
+from shared.store.claiming import ClaimedRun
+from shared.vault import VaultError
+from worker.patience import patiently
+from worker.providers.base import Provider
+from worker.providers.registry import Providers
+
+_inputs = msgspec.json.Decoder(dict[str, str])
+_params = msgspec.json.Decoder(ModelParams)
+_messages = msgspec.json.Decoder(tuple[Message, ...])
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """Everything a call needs."""
+
+    provider: Provider
+    model: models.ModelName
+    messages: tuple[Message, ...]
+    own: tuple[Message, ...]
+    params: ModelParams
+    template: versions.TemplateBody
+    api_key: str
+
+    @property
+    def circuit(self) -> tuple[str, str, str]:
+        """Which breaker guards this call; the key itself stays out of it."""
+        digest = hashlib.sha256(self.api_key.encode()).hexdigest()[:16]
+        return (self.model.provider, digest, self.model.model)
+
+
+class GiveUpError(Exception):
+    """The run cannot be called at all; `args` are code, message, origin."""
+
+
+class Planner:
+    """Turns claimed runs into plans; remembers the variables of environments."""
+
+    def __init__(self, deps: Deps, providers: Providers) -> None:
+        self._deps = deps
+        self._providers = providers
+        self._variables: Recent[UUID, tuple[int, Mapping[str, bytes]]] = Recent(1_000)
+
+    async def plan(self, run: ClaimedRun) -> Plan:
+        compiled = await patiently(lambda: self._deps.compiled(run.version_id))
+        provider_name, _, bare = run.model.partition("/")
+        provider = await self._providers.get(provider_name)
+        if provider is None:
+            raise GiveUpError(
+                "unknown_provider",
+                f"This server has no provider '{provider_name}'.",
+                ErrorOrigin.TEMPLATE,
+            )
+        own = _render(compiled, _inputs.decode(run.inputs))
+        return Plan(
+            provider=provider,
+            model=models.ModelName(provider_name, bare),
+            messages=await self._with_history(run, own),
+            own=own,
+            params=_merged(compiled.settings.model_params, run.params),
+            template=compiled.settings,
+            api_key="" if provider_name == "sim" else await self._api_key(run, provider_name),
+        )
+
+    async def _with_history(self, run: ClaimedRun, own: tuple[Message, ...]) -> tuple[Message, ...]:
+        if not run.history_read:
+            return own
+        stored = await patiently(lambda: reading.history(self._deps.store, run.id))
+        system = tuple(message for message in own if message.role == "system")
+        return (*system, *_messages.decode(stored), *own[len(system) :])
+
+    async def _api_key(self, run: ClaimedRun, provider: str) -> str:
+        """The run's own variable, else its environment's, else the server's where allowed."""
+        name = f"{provider.upper()}_API_KEY"
+        vault = self._deps.vault
+        try:
+            if run.env_vars is not None:
+                place = ("runs", "env_vars", run.id, run.workspace_id)
+                given = _inputs.decode(vault.open(run.env_vars, *place))
+                if given.get(name):
+                    return given[name]
+            sealed = (await self._variables_of(run)).get(name)
+            if sealed is not None:
+                where = ("environment_variables", name, run.environment_id, run.workspace_id)
+                return vault.open(sealed, *where).decode()
+        except VaultError as error:
+            raise GiveUpError("secret_unreadable", str(error), ErrorOrigin.PLATFORM) from error
+        servers = getattr(self._deps.settings, name.lower()).get_secret_value()
+        if servers and run.server_credentials:
+            return str(servers)
+        raise GiveUpError(
+            "missing_credentials",
+            f"No {name}: set it as a variable of the environment, or give it in envVars.",
+            ErrorOrigin.CALLER,
+        )
+
+    async def _variables_of(self, run: ClaimedRun) -> Mapping[str, bytes]:
+        known = self._variables.get(run.environment_id)
+        if known is None or known[0] != run.variables_version:
+            found = await patiently(lambda: reading.variables(self._deps.store, run.environment_id))
+            known = (run.variables_version, found)
+            self._variables.put(run.environment_id, known)
+        return known[1]
+
+
+def _render(compiled: CompiledVersion, inputs: Mapping[str, str]) -> tuple[Message, ...]:
+    try:
+        return versions.render_messages(compiled, inputs)
+    except TemplateError as error:
+        raise GiveUpError(error.code, error.detail, ErrorOrigin.TEMPLATE) from error
+
+
+def _merged(params: ModelParams, overrides: str | None) -> ModelParams:
+    if overrides is None:
+        return params
+    given = _params.decode(overrides)
+    changes = {
+        name: value
+        for name in ModelParams.__struct_fields__
+        if (value := getattr(given, name)) is not None
+    }
+    return msgspec.structs.replace(params, **changes)
