@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import Raw
@@ -55,10 +56,8 @@ class Spill:
 
 def _read(data: bytes) -> Outcome:
     """Read what `write` wrote; msgspec cannot tell `Raw | None` apart by itself."""
-    fields = _fields.decode(data)
-    return Outcome(
-        **{
-            name: Raw(bytes(value)) if name in _RAW else msgspec.json.decode(value)
-            for name, value in fields.items()
-        }
-    )
+    fields: dict[str, Any] = {
+        name: Raw(bytes(value)) if name in _RAW else msgspec.json.decode(value)
+        for name, value in _fields.decode(data).items()
+    }
+    return Outcome(**fields)

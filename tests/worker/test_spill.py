@@ -4,10 +4,7 @@ import stat
 from pathlib import Path
 
 import msgspec
-import psycopg
 
-from shared.deps import Deps
-from shared.settings import Settings
 from shared.store.ending import Outcome
 from worker.spill import Spill
 
