@@ -38,7 +38,7 @@ class Found:
     def ratios(self) -> dict[str, float]:
         """The longest past against the shortest."""
         return {
-            operation: list(by_size.values())[-1] / list(by_size.values())[0]
+            operation: list(by_size.values())[-1] / next(iter(by_size.values()))
             for operation, by_size in self.costs.items()
         }
 
