@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from redis import RedisError
 
 import migrations
-from cli import dev, receive, serve
+from cli import database, dev, doctor, receive, serve
 from cli.embedded import EmbeddedError
 from cli.first_start import read_env
 from cli.serve import StartError, Stop
@@ -20,7 +20,7 @@ from shared.deps import Deps
 from shared.domain.states import Lane
 from shared.errors import AppError
 from shared.ids import WorkspaceId, parse
-from shared.services import key_management, operations, workspaces
+from shared.services import diagnosis, key_management, operations, workspaces
 from shared.settings import Settings, environment
 from shared.vault import VaultError
 
@@ -81,8 +81,23 @@ def migrate() -> None:
     url = _settings().database_url.get_secret_value()
     if not url:
         raise StartError("DATABASE_URL is not set.")
+    database.probe(url)
     migrations.upgrade(url)
     print(f"The database has schema {migrations.current(url)}.")
+
+
+@app.command("doctor")
+def run_doctor(
+    *, fix: Annotated[bool, typer.Option("--fix", help="Repair what can be repaired.")] = False
+) -> None:
+    """Check that everything that should hold does; exits with 1 when something does not."""
+
+    async def examine() -> bool:
+        async with serve.opened(_settings("ERROR"), worker=True) as (state, lanes):
+            return doctor.show(await diagnosis.examine(state, lanes, fix=fix))
+
+    if not asyncio.run(examine()):
+        sys.exit(1)
 
 
 @app.command("receive")

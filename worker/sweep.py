@@ -20,7 +20,6 @@ from shared.queue.port import Ring
 from shared.services import operations, rings
 from shared.store import database, sessions, sweeping
 
-LEADER_LOCK = 0x726C7377656570  # "rlsweep"
 BATCH = 500
 _FIRST = (0, UUID(int=0))
 _log = log.get(__name__)
@@ -77,7 +76,7 @@ class Sweeper:
             await self._connection.execute("SELECT 1")
         else:
             cursor = await self._connection.execute(
-                "SELECT pg_try_advisory_lock(%s)", (LEADER_LOCK,)
+                "SELECT pg_try_advisory_lock(%s)", (sweeping.LEADER_LOCK,)
             )
             row = await cursor.fetchone()
             self._leads = bool(row and row[0])

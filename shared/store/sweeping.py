@@ -11,6 +11,9 @@ from shared.store.database import Store
 from shared.store.ending import NEXT_TURN, ending
 from shared.store.run_json import LIVE_SQL
 
+LEADER_LOCK = 0x726C7377656570
+"""The advisory lock of the one process that sweeps: "rlsweep" in ASCII."""
+
 _next = msgspec.json.Decoder(tuple[RunId, Lane])
 
 

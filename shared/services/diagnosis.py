@@ -1,0 +1,150 @@
+"""Whether everything that should hold does: what `runlane doctor` looks at, and can repair."""
+
+import asyncio
+from enum import StrEnum
+from uuid import UUID
+
+import msgspec
+from redis import RedisError
+
+from shared.deps import Deps
+from shared.queue.lanes import Lanes
+from shared.services import readiness
+from shared.store import diagnosis, schema, sessions
+from shared.vault import VaultError
+
+MAX_SKEW_S = 2.0
+REDIS_S = 5.0
+_FIRST = UUID(int=0)
+
+
+class Verdict(StrEnum):
+    """How a check came out."""
+
+    GOOD = "good"
+    WARNING = "warning"
+    BAD = "bad"
+    REPAIRED = "repaired"
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One check: what was looked at, how it came out, and what that means."""
+
+    check: str
+    verdict: Verdict
+    detail: str
+
+
+class Visit(msgspec.Struct, frozen=True):
+    """What a check is given."""
+
+    deps: Deps
+    lanes: Lanes
+    fix: bool
+
+
+async def examine(deps: Deps, lanes: Lanes, *, fix: bool) -> list[Finding]:
+    """Make every check; with `fix` repair what can be repaired.
+
+    Raises `psycopg.Error` when the database is away: without it nothing can be said.
+    """
+    visit = Visit(deps, lanes, fix)
+    findings: list[Finding] = []
+    for check in (_schema, _clock, _master_key, _redis, _workers, _orphans, _rings, _events):
+        findings += await check(visit)
+    return findings
+
+
+async def _schema(visit: Visit) -> list[Finding]:
+    found = await schema.revision(visit.deps.store)
+    good = found == schema.EXPECTED
+    detail = found if good else f"{found}, but this version needs {schema.EXPECTED}"
+    return [Finding("schema", Verdict.GOOD if good else Verdict.BAD, detail)]
+
+
+async def _clock(visit: Visit) -> list[Finding]:
+    skew_s = await diagnosis.seconds(visit.deps.store) - visit.deps.clock.now().timestamp()
+    good = abs(skew_s) <= MAX_SKEW_S
+    detail = f"this host is {-skew_s:+.1f} s off the database's clock"
+    if not good:
+        detail += ": webhook timestamps will be refused by strict receivers"
+    return [Finding("clock", Verdict.GOOD if good else Verdict.WARNING, detail)]
+
+
+async def _master_key(visit: Visit) -> list[Finding]:
+    if visit.deps.vault.current is None:
+        return [Finding("master key", Verdict.WARNING, "MASTER_KEY is not set: no secrets")]
+    newest = await diagnosis.newest_secret(visit.deps.store)
+    if newest is not None:
+        place, sealed = newest
+        try:
+            visit.deps.vault.open(sealed, *place)
+        except VaultError as error:
+            return [Finding("master key", Verdict.BAD, str(error))]
+    return [Finding("master key", Verdict.GOOD, f"sealing with key {visit.deps.vault.current}")]
+
+
+async def _redis(visit: Visit) -> list[Finding]:
+    warnings = await readiness.redis_warnings(visit.lanes, REDIS_S)
+    if not warnings:
+        return [Finding("redis", Verdict.GOOD, "noeviction, appendonly")]
+    return [Finding("redis", Verdict.WARNING, warning) for warning in warnings]
+
+
+async def _workers(visit: Visit) -> list[Finding]:
+    live, led = await diagnosis.workers(visit.deps.store)
+    if not live:
+        return [Finding("workers", Verdict.BAD, "no worker holds a lease: nothing will run")]
+    if not led:
+        return [Finding("workers", Verdict.BAD, f"{live} live, but none sweeps")]
+    return [Finding("workers", Verdict.GOOD, f"{live} live, one of them sweeps")]
+
+
+async def _orphans(visit: Visit) -> list[Finding]:
+    name = "running runs"
+    lost = await diagnosis.orphans(visit.deps.store)
+    if not lost:
+        return [Finding(name, Verdict.GOOD, "each belongs to a live worker")]
+    if not visit.fix:
+        return [Finding(name, Verdict.BAD, f"{lost} belong to no live worker")]
+    settings = visit.deps.settings
+    await sessions.mark_dead(visit.deps.store, lease_s=settings.lease_s)
+    taken = await sessions.reap(visit.deps.store, poison_deaths=settings.poison_deaths)
+    return [Finding(name, Verdict.REPAIRED, f"{len(taken)} of {lost} taken back")]
+
+
+async def _rings(visit: Visit) -> list[Finding]:
+    name = "waiting runs"
+    missing, waiting, after = 0, 0, _FIRST
+    try:
+        async with asyncio.timeout(60):
+            while batch := await diagnosis.waiting(visit.deps.store, after):
+                waiting, after = waiting + len(batch), batch[-1].run_id
+                unrung = await visit.lanes.missing(batch)
+                missing += len(unrung)
+                if visit.fix and unrung:
+                    await visit.lanes.ring_many(unrung)
+    except (RedisError, OSError, TimeoutError) as error:
+        return [Finding(name, Verdict.BAD, f"Redis cannot be asked ({type(error).__name__})")]
+    if not missing:
+        return [Finding(name, Verdict.GOOD, f"{waiting} could start, all are rung")]
+    verdict = Verdict.REPAIRED if visit.fix else Verdict.BAD
+    return [Finding(name, verdict, f"{missing} of {waiting} are not rung")]
+
+
+async def _events(visit: Visit) -> list[Finding]:
+    findings = []
+    silent = await diagnosis.eventless(visit.deps.store)
+    if silent and visit.fix:
+        made = 0
+        while batch := await diagnosis.make_events(visit.deps.store):
+            made += batch
+        findings.append(Finding("events", Verdict.REPAIRED, f"{made} events made"))
+    elif silent:
+        findings.append(Finding("events", Verdict.BAD, f"{silent} ended runs have no event"))
+    else:
+        findings.append(Finding("events", Verdict.GOOD, "each ended run has one"))
+    late = await diagnosis.overdue_deliveries(visit.deps.store)
+    detail = f"{late} should have been tried ten minutes ago" if late else "none is late"
+    findings.append(Finding("deliveries", Verdict.BAD if late else Verdict.GOOD, detail))
+    return findings

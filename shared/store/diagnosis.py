@@ -1,0 +1,94 @@
+"""What a doctor asks the database: counts of what should never be, and their repair."""
+
+from uuid import UUID
+
+from shared.domain.states import Lane
+from shared.ids import RunId
+from shared.queue.port import Ring
+from shared.store.claiming import NO_EARLIER_TURN
+from shared.store.database import Store
+from shared.store.ending import ending
+from shared.store.run_json import LIVE_SQL
+from shared.store.sweeping import LEADER_LOCK
+
+_CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
+_WORKERS = """
+SELECT count(*) FILTER (WHERE reaped_at IS NULL AND lease_expires_at > now()),
+  (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted
+    AND (classid::bigint << 32 | objid::bigint) = %(lock)s)
+FROM worker_sessions
+"""
+_ORPHANS = """
+SELECT count(*) FROM runs r LEFT JOIN worker_sessions s ON s.id = r.session_id
+WHERE r.status = 'running' AND (s.id IS NULL OR s.reaped_at IS NOT NULL
+  OR s.lease_expires_at < now())
+"""
+_WAITING = f"""
+SELECT r.id, r.priority, ceil(extract(epoch FROM r.available_at) * 1000)::bigint
+FROM runs r WHERE r.status IN ('queued', 'scheduled') AND r.available_at <= now()
+  AND NOT r.needs_turn AND {NO_EARLIER_TURN} AND r.id > %(after)s ORDER BY r.id LIMIT 5000
+"""
+_EVENTLESS = f"""runs r WHERE r.status NOT IN {LIVE_SQL}
+  AND NOT EXISTS (SELECT 1 FROM events v WHERE v.run_id = r.id)"""
+_COUNT_EVENTLESS = f"SELECT count(*) FROM {_EVENTLESS}"
+_MAKE_EVENTS = f"""
+WITH moved AS MATERIALIZED (
+    SELECT r.* FROM {_EVENTLESS} ORDER BY r.id LIMIT 500 FOR UPDATE SKIP LOCKED
+  ),
+{ending()}
+SELECT count(*) FROM moved
+"""
+_OVERDUE = """
+SELECT count(*) FROM deliveries WHERE status = 'pending'
+  AND next_try_at < now() - interval '10 minutes'
+"""
+_SECRETS = """
+SELECT 'webhook_secrets', s.id::text, s.workspace_id, s.sealed FROM webhook_secrets s
+ORDER BY s.id DESC LIMIT 1
+"""
+
+
+async def seconds(store: Store) -> float:
+    """The database's clock, as Unix seconds."""
+    return float((await store.fetch(_CLOCK, {}))[0][0])
+
+
+async def workers(store: Store) -> tuple[int, bool]:
+    """How many workers hold a lease, and whether one of them leads."""
+    live, leaders = (await store.fetch(_WORKERS, {"lock": LEADER_LOCK}))[0]
+    return live, leaders > 0
+
+
+async def orphans(store: Store) -> int:
+    """Runs that run nowhere: their worker's lease is gone."""
+    return int((await store.fetch(_ORPHANS, {}))[0][0])
+
+
+async def waiting(store: Store, after: UUID) -> list[Ring]:
+    """Up to 5,000 runs that could start now, by id, behind `after`."""
+    rows = await store.fetch(_WAITING, {"after": after})
+    return [Ring(RunId(run_id), Lane(lane), due_ms) for run_id, lane, due_ms in rows]
+
+
+async def eventless(store: Store) -> int:
+    """Runs that ended without their event."""
+    return int((await store.fetch(_COUNT_EVENTLESS, {}))[0][0])
+
+
+async def make_events(store: Store) -> int:
+    """Give up to 500 of them their event and deliveries; answers how many."""
+    return int((await store.fetch(_MAKE_EVENTS, {}))[0][0])
+
+
+async def overdue_deliveries(store: Store) -> int:
+    """Deliveries that should have been tried ten minutes ago."""
+    return int((await store.fetch(_OVERDUE, {}))[0][0])
+
+
+async def newest_secret(store: Store) -> tuple[tuple[object, ...], bytes] | None:
+    """A sealed secret with its place, for trying the master key."""
+    rows = await store.fetch(_SECRETS, {})
+    if not rows:
+        return None
+    table, secret_id, workspace_id, sealed = rows[0]
+    return (table, secret_id, workspace_id), bytes(sealed)

@@ -1,0 +1,80 @@
+"""The doctor finds what is wrong, repairs it, and then finds nothing."""
+
+import httpx
+import pytest
+
+from shared.deps import Deps
+from shared.ids import SessionId, new_id
+from shared.queue.lanes import Lanes
+from shared.services import diagnosis
+from shared.services.diagnosis import Verdict
+from shared.store import claiming, sessions
+from tests.factories import Tenant, a_prompt
+
+
+@pytest.fixture(autouse=True)
+async def _prompt(deps: Deps, tenant: Tenant) -> None:
+    await a_prompt(deps, tenant)
+
+
+async def _verdicts(deps: Deps, lanes: Lanes, *, fix: bool = False) -> dict[str, Verdict]:
+    findings = await diagnosis.examine(deps, lanes, fix=fix)
+    return {finding.check: finding.verdict for finding in findings}
+
+
+async def _submit(client: httpx.AsyncClient) -> str:
+    response = await client.post("/prompts/greeting/1/runs", json={"inputs": {"name": "Ada"}})
+    return str(response.json()["id"])
+
+
+async def test_all_is_well_but_for_the_missing_worker(deps: Deps, lanes: Lanes) -> None:
+    verdicts = await _verdicts(deps, lanes)
+
+    assert Verdict.BAD == verdicts.pop("workers")
+    assert Verdict.WARNING == verdicts.pop("redis")  # the tests' Valkey keeps nothing
+    assert {Verdict.GOOD} == set(verdicts.values())
+
+
+async def test_runs_that_are_not_rung_are_found_and_rung(
+    client: httpx.AsyncClient, deps: Deps, lanes: Lanes
+) -> None:
+    await _submit(client)
+    await lanes.flushall()
+
+    found = await _verdicts(deps, lanes)
+    repaired = await _verdicts(deps, lanes, fix=True)
+    after = await _verdicts(deps, lanes)
+
+    assert [Verdict.BAD, Verdict.REPAIRED, Verdict.GOOD] == [
+        verdicts["waiting runs"] for verdicts in (found, repaired, after)
+    ]
+    assert 1 == sum((await lanes.waiting()).values())
+
+
+async def test_runs_of_a_dead_worker_are_found(
+    client: httpx.AsyncClient, deps: Deps, lanes: Lanes
+) -> None:
+    run_id = await _submit(client)
+    session = SessionId(new_id())
+    await sessions.open_session(deps.store, session, host="h", pid=1, lease_s=0.001)
+    (row,) = await deps.store.fetch("SELECT id FROM runs", {})
+    assert run_id == str(row[0])
+    await claiming.claim(deps.store, session, [row[0]])
+
+    verdicts = await _verdicts(deps, lanes)
+
+    assert Verdict.BAD == verdicts["running runs"]
+
+
+async def test_ended_runs_without_their_event_get_it(
+    client: httpx.AsyncClient, deps: Deps, lanes: Lanes
+) -> None:
+    run_id = await _submit(client)
+    await client.post(f"/runs/{run_id}/cancel")
+    await deps.store.execute("DELETE FROM events", {})
+
+    found = await _verdicts(deps, lanes)
+    repaired = await _verdicts(deps, lanes, fix=True)
+
+    assert (Verdict.BAD, Verdict.REPAIRED) == (found["events"], repaired["events"])
+    assert [("run.canceled",)] == await deps.store.fetch("SELECT type FROM events", {})
