@@ -9,7 +9,7 @@ from tests.faults.waiting import until
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("faults")]
 
 QUICK = model_of("slow-20")
-LONG = model_of("slow-3000")
+LONG = model_of("slow-1500")
 FAILS_FIRST = model_of("500", "429-after-1", "answer")
 
 
@@ -20,7 +20,7 @@ async def test_emptying_redis_while_runs_wait_in_every_way_loses_none(rig: Rig) 
     for number in range(3):
         await rig.customer.accepted(f"f8 long {number}", LONG)
         await rig.customer.accepted(f"f8 deferred {number}", FAILS_FIRST)
-    for number in range(60):
+    for number in range(40):
         await rig.customer.accepted(f"f8 quick {number}", QUICK, priority="low")
     flushes = 0
 

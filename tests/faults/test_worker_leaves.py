@@ -52,7 +52,6 @@ async def test_a_run_on_the_way_to_its_call_is_carried_out_before_the_worker_goe
 
     assert (0, "succeeded", 1) == (code, row["status"], row["claim_no"])
     assert 1 == len(rig.vendors.calls_of(run_id))
-    await rig.worker()
     assert [] == await rig.verdict()
 
 
