@@ -265,6 +265,9 @@ RUN_ERRORS: tuple[RunError, ...] = (
     ),
     RunError("deadline_exceeded", "policy", "`deadline` or `maxDuration` passed first."),
     RunError("expired", "policy", "The run waited longer than `expiresIn` and never started."),
+    RunError(
+        "internal_error", "platform", "Something broke on our side; the caller is not to blame."
+    ),
     RunError("missing_credentials", "caller", "There is no API key for the provider."),
     RunError("model_not_found", "template", "The simulated provider has no such model."),
     RunError(

@@ -49,8 +49,13 @@ def files() -> tuple[tuple[str, str], ...]:
     return tuple(
         (path.relative_to(ROOT).as_posix(), path.read_text(errors="replace"))
         for path in sorted((*at_root, *inside))
-        if path.suffix not in _BINARY and not _MADE.intersection(path.parts)
+        if path.suffix not in _BINARY and not _is_made(path.relative_to(ROOT))
     )
+
+
+def _is_made(path: Path) -> bool:
+    """Whether a program left it there: caches, results, hidden folders within ours."""
+    return any(part in _MADE or part.startswith(".") for part in path.parts[1:-1])
 
 
 def dotted(node: ast.AST) -> str:

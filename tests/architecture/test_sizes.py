@@ -8,9 +8,7 @@ MODULE_LINES = 400
 FUNCTION_LINES = 40
 
 # What is longer, and how long it may be at most. Entries go when their subject has shrunk.
-MODULES: Mapping[str, int] = {
-    "worker/execute.py": 408,
-}
+MODULES: Mapping[str, int] = {}
 FUNCTIONS: Mapping[str, int] = {
     "api/app.py::create_litestar": 44,  # one declaration
     "api/routes/run_lists.py::list_runs": 45,  # one parameter for each filter
