@@ -112,13 +112,13 @@ class Batcher(Generic[Item, Outcome]):
     async def _failed(self, batch: list[_Pending[Item, Outcome]], error: Exception) -> None:
         if len(batch) == 1 or self._connection_lost(error):
             for pending in batch:
-                pending.outcome.set_exception(error)
+                _fail(pending.outcome, error)
             return
         for pending in batch:
             try:
                 (outcome,) = await self._flush([pending.item])
             except Exception as own:  # noqa: BLE001 (this item's own failure)
-                pending.outcome.set_exception(own)
+                _fail(pending.outcome, own)
             else:
                 _settle(pending.outcome, outcome)
 
@@ -126,6 +126,11 @@ class Batcher(Generic[Item, Outcome]):
 def _settle(future: "asyncio.Future[Outcome]", outcome: Outcome) -> None:
     if not future.done():
         future.set_result(outcome)
+
+
+def _fail(future: "asyncio.Future[Outcome]", error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
 
 
 def _retrieve(future: "asyncio.Future[Outcome]") -> None:
