@@ -1,13 +1,14 @@
 """Secrets at rest: AES-256-GCM, bound by associated data to the one place they belong to."""
 
 import os
+import re
 from base64 import b64decode
-from binascii import Error as Base64Error
 from collections.abc import Mapping
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+_KEY_ID = re.compile(r"[A-Za-z0-9]+")
 _NONCE_BYTES = 12
 _KEY_BYTES = 32
 
@@ -38,12 +39,14 @@ class Vault:
             key_id, _, encoded = entry.strip().partition(":")
             try:
                 key = b64decode(encoded, validate=True)
-            except Base64Error as error:
+            except ValueError as error:
                 raise VaultError(f"MASTER_KEY entry {number} is not base64.") from error
-            if not key_id.isalnum() or len(key) != _KEY_BYTES:
+            if not _KEY_ID.fullmatch(key_id) or len(key) != _KEY_BYTES:
                 raise VaultError(
                     f"MASTER_KEY entry {number} must be an id, a colon and 32 bytes in base64."
                 )
+            if key_id in keys:
+                raise VaultError(f"MASTER_KEY entry {number} repeats an id.")
             keys[key_id] = key
         return cls(keys)
 
@@ -63,7 +66,7 @@ class Vault:
             raise VaultError("The secret was sealed with a master key that is not configured.")
         try:
             return cipher.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], _associated(place))
-        except InvalidTag as error:
+        except (InvalidTag, ValueError) as error:  # ValueError: cut too short to hold a nonce
             raise VaultError("The secret does not belong here or its key is wrong.") from error
 
 
