@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
@@ -124,6 +124,13 @@ def _label_flaws(submission: Submission) -> Iterator[Flaw]:
 
 
 def _time_flaws(submission: Submission, now: datetime) -> Iterator[Flaw]:
+    moments = {"/runAt": submission.run_at, "/deadline": submission.deadline}
+    beyond = [pointer for pointer, moment in moments.items() if moment and _is_beyond(moment)]
+    if beyond:
+        yield from (
+            Flaw(pointer, "In UTC this moment has no year of four digits.") for pointer in beyond
+        )
+        return
     if submission.run_at is not None and submission.run_at > now + MAX_RUN_AT:
         yield Flaw("/runAt", "A run may be scheduled at most 366 days ahead.")
     if submission.deadline is not None:
@@ -131,6 +138,15 @@ def _time_flaws(submission: Submission, now: datetime) -> Iterator[Flaw]:
             yield Flaw("/deadline", "The deadline has passed already.")
         elif submission.run_at is not None and submission.deadline <= submission.run_at:
             yield Flaw("/deadline", "The deadline lies before runAt.")
+
+
+def _is_beyond(moment: datetime) -> bool:
+    """Whether the offset carries it out of the years that exist: year 9999 west of Greenwich."""
+    try:
+        moment.astimezone(UTC)
+    except OverflowError:
+        return True
+    return False
 
 
 def _escaped(step: str) -> str:
