@@ -16,7 +16,7 @@ _SECRET_TEXT = re.compile(
     r"rl_[0-9A-Za-z]{8}_[0-9A-Za-z]{8,}"  # our API keys
     r"|whsec_[0-9A-Za-z+/=]{8,}"  # webhook secrets
     r"|sk-[0-9A-Za-z_-]{8,}"  # vendors' keys
-    r"|(?<=://)[^/@\s:]*:[^/@\s]+(?=@)"  # user and password in a URL
+    r"|(?<=://)[^/@\s:]*:[^/\s]+(?=@)"  # user and password in a URL
     r"|(?i:bearer )[0-9A-Za-z._~+/=-]+"
     r"|(?<=\nDETAIL: ) .*"  # PostgreSQL quotes the row it refuses, prompts and all
 )
@@ -80,5 +80,7 @@ def _clean(name: str, value: object) -> object:
             return {str(key): _clean(str(key), inner) for key, inner in value.items()}
         case list() | tuple():
             return [_clean(name, inner) for inner in value]
-        case _:
+        case None | bool() | int() | float():
             return value
+        case _:
+            return _SECRET_TEXT.sub(_HIDDEN, str(value))
