@@ -3,6 +3,8 @@
 import asyncio
 import os
 import secrets
+import signal
+import sys
 from base64 import b64encode
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +13,7 @@ from pydantic import SecretStr
 from rich.console import Console
 
 import migrations
-from cli import first_start
+from cli import database, first_start
 from cli.embedded import FolderLock, start
 from cli.serve import StartError, Stop, new_event_loop, opened, serve_api, serve_worker
 from shared.settings import Settings
@@ -22,12 +24,18 @@ _OWNER_ONLY = 0o600
 
 def run(settings: Settings) -> None:
     """Run everything until a signal ends it. Raises `StartError` or `EmbeddedError`."""
+    # Before the loop takes the signal over, and after: no end may leave servers behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with ExitStack() as stack:
         lock = stack.enter_context(FolderLock(settings.data_dir))
         settings = _with_servers(settings, stack)
-        migrations.upgrade(settings.database_url.get_secret_value())
+        database_url = settings.database_url.get_secret_value()
+        database.probe(database_url)
+        migrations.upgrade(database_url)
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(_serve(settings, lock))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
         _console.print("Stopping …")
 
 
@@ -78,19 +86,28 @@ async def _serve(settings: Settings, lock: FolderLock) -> None:
             state, first_start.read_env(env_file).get("RUNLANE_API_KEY")
         )
 
+    listening = asyncio.Event()
+
     async def ready(url: str) -> None:
         write_private(env_file, f"export RUNLANE_URL={url}\nexport RUNLANE_API_KEY={key}\n")
         lock.write(url)
         _console.print(first_start.greeting(url, env_file, new=new))
+        listening.set()
+
+    async def work() -> None:
+        await listening.wait()  # a port that is taken ends all this before any work is done
+        if not stop.asked.is_set():
+            await serve_worker(settings, stop)
 
     parts = [
         asyncio.create_task(serve_api(settings, stop, ready)),
-        asyncio.create_task(serve_worker(settings, stop)),
+        asyncio.create_task(work()),
     ]
     try:
         await asyncio.wait(parts, return_when=asyncio.FIRST_EXCEPTION)
     finally:
         stop.asked.set()
+        listening.set()
         results = await asyncio.gather(*parts, return_exceptions=True)
     for result in results:
         if isinstance(result, StartError):

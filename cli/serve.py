@@ -12,6 +12,7 @@ import psycopg
 from api.app import create_app
 from api.server import WebServer
 from api.waiters import Waiters
+from cli import database
 from shared import crashpoints, deps, log
 from shared.clock import SystemClock
 from shared.deps import Deps
@@ -68,7 +69,10 @@ class Stop:
 async def opened(settings: Settings, *, worker: bool = False) -> AsyncIterator[tuple[Deps, Lanes]]:
     """Connect to the servers of the settings and check the schema. Raises `StartError`."""
     if settings.crash_point:
-        crashpoints.arm(settings.crash_point)
+        try:
+            crashpoints.arm(settings.crash_point)
+        except ValueError as error:
+            raise StartError(f"{error}.") from error
     lanes = _lanes(settings)
     store = await _store(settings, worker=worker)
     try:
@@ -151,6 +155,7 @@ async def _store(settings: Settings, *, worker: bool) -> Store:
     if not url:
         raise StartError("DATABASE_URL is not set: name a PostgreSQL, or use `runlane dev`.")
     try:
+        database.read(url)
         store = Store(
             url,
             size=settings.worker_pool if worker else settings.api_pool,
@@ -171,7 +176,7 @@ async def _store(settings: Settings, *, worker: bool) -> Store:
 
 async def _probe(url: str) -> None:
     """Try one connection by itself: its error says more than a pool's time-out."""
-    connection = await psycopg.AsyncConnection.connect(url, connect_timeout=5)
+    connection = await psycopg.AsyncConnection.connect(url, connect_timeout=database.CONNECT_S)
     await connection.close()
 
 

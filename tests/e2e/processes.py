@@ -106,9 +106,9 @@ class Process:
 
 def servers_in(data_dir: Path) -> list[str]:
     """The server processes of a data folder that run now, by the folders they work in."""
+    places = [data_dir / name for name in ("postgres", "valkey")]
     folders = {
-        (status.st_dev, status.st_ino)
-        for status in (data_dir.joinpath(name).stat() for name in ("postgres", "valkey"))
+        (status.st_dev, status.st_ino) for status in (p.stat() for p in places if p.exists())
     }
     return [process.command for process in processes.table() if process.folder in folders]
 
