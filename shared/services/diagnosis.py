@@ -9,6 +9,7 @@ from redis import RedisError
 
 from shared.deps import Deps
 from shared.queue.lanes import Lanes
+from shared.queue.port import Ring
 from shared.services import readiness
 from shared.store import diagnosis, schema, sessions
 from shared.vault import VaultError
@@ -118,8 +119,9 @@ async def _rings(visit: Visit) -> list[Finding]:
     missing, waiting, after = 0, 0, _FIRST
     try:
         async with asyncio.timeout(60):
-            while batch := await diagnosis.waiting(visit.deps.store, after):
-                waiting, after = waiting + len(batch), batch[-1].run_id
+            while found := await diagnosis.waiting(visit.deps.store, after):
+                waiting, after = waiting + len(found), found[-1][0]
+                batch = [Ring(*run) for run in found]
                 unrung = await visit.lanes.missing(batch)
                 missing += len(unrung)
                 if visit.fix and unrung:

@@ -4,7 +4,6 @@ from uuid import UUID
 
 from shared.domain.states import Lane
 from shared.ids import RunId
-from shared.queue.port import Ring
 from shared.store.claiming import NO_EARLIER_TURN
 from shared.store.database import Store
 from shared.store.ending import ending
@@ -64,10 +63,10 @@ async def orphans(store: Store) -> int:
     return int((await store.fetch(_ORPHANS, {}))[0][0])
 
 
-async def waiting(store: Store, after: UUID) -> list[Ring]:
-    """Up to 5,000 runs that could start now, by id, behind `after`."""
+async def waiting(store: Store, after: UUID) -> list[tuple[RunId, Lane, int]]:
+    """Up to 5,000 runs that could start now, by id, behind `after`: id, lane, due (Unix ms)."""
     rows = await store.fetch(_WAITING, {"after": after})
-    return [Ring(RunId(run_id), Lane(lane), due_ms) for run_id, lane, due_ms in rows]
+    return [(RunId(run_id), Lane(lane), due_ms) for run_id, lane, due_ms in rows]
 
 
 async def eventless(store: Store) -> int:
