@@ -128,7 +128,7 @@ class Sweeper:
         """Walk the due runs a stretch a time; all of them at once after Redis was emptied."""
         emptied = await self._deps.lanes.emptied()
         if emptied:
-            _log.warning("redis_was_emptied")
+            _log.info("redis_was_emptied")
             self._positions = dict.fromkeys(Lane, _FIRST)
         for lane in Lane:
             left = self._deps.settings.sweep_limit
