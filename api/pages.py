@@ -71,7 +71,8 @@ def error_list() -> bytes:
         links = "".join(f'<li><a href="#{e.code}">{e.code}</a></li>' for e in listed)
         nav += f'<h2><a href="#status-{status}">{escape(phrase)}</a></h2><ul>{links}</ul>'
     body += _run_errors()
-    nav += '<h2><a href="#runs">Errors of runs</a></h2>'
+    links = "".join(f'<li><a href="#run-{e.code}">{e.code}</a></li>' for e in RUN_ERRORS)
+    nav += f'<h2><a href="#runs">Errors of runs</a></h2><ul>{links}</ul>'
     return _page("Errors", nav, body)
 
 
@@ -138,12 +139,11 @@ def _endpoint(document: Document, path: str, method: str, operation: Mapping[str
         _parameters(document, operation["parameters"]),
         "" if content is None else "<h4>Body</h4>" + _fields(document, content["schema"]),
     ]
-    shown = _pre(_curl(path, method, content), "shell")
-    for status, answer in operation["responses"].items():
-        if "$ref" not in answer:
-            words, example = _answer(document, status, answer)
-            told.append(words)
-            shown += example
+    answers = {
+        status: answer for status, answer in operation["responses"].items() if "$ref" not in answer
+    }
+    told += [_answer(document, status, answer) for status, answer in answers.items()]
+    shown = _pre(_curl(path, method, content), "shell") + _examples(answers)
     told.append(_problem_line(operation["responses"]))
     return (
         f'<article id="{name}"><h3><a href="#{name}">{escape(operation["summary"])}</a></h3>'
@@ -153,16 +153,19 @@ def _endpoint(document: Document, path: str, method: str, operation: Mapping[str
     )
 
 
-def _answer(document: Document, status: str, answer: Mapping[str, Any]) -> tuple[str, str]:
+def _answer(document: Document, status: str, answer: Mapping[str, Any]) -> str:
     words = f"<h4>{status} <small>{_inline(answer['description'])}</small></h4>"
     content = answer.get("content", {}).get("application/json")
-    if content is None:
-        return words, ""
-    label = f"{status} {HTTPStatus(int(status)).phrase}"
-    return (
-        words + _fields(document, content["schema"], folded=True),
-        _pre(_json(content["example"]), label),
-    )
+    return words if content is None else words + _fields(document, content["schema"], folded=True)
+
+
+def _examples(answers: Mapping[str, Mapping[str, Any]]) -> str:
+    """Show what comes back, once for answers that look the same."""
+    shown: dict[str, list[str]] = {}
+    for status, answer in answers.items():
+        for content in answer.get("content", {}).values():
+            shown.setdefault(_json(content["example"]), []).append(status)
+    return "".join(_pre(text, f"answer {' or '.join(of)}") for text, of in shown.items())
 
 
 def _problem_line(responses: Iterable[str]) -> str:
@@ -189,14 +192,16 @@ def _events(document: Document) -> str:
         body += (
             f'<article id="{anchor}"><h3><a href="#{anchor}">{escape(name)}</a></h3>'
             f'<div class="pair"><div><p>{_inline(one["summary"])}</p>'
-            f"{_parameters(document, one['parameters'])}<h4>Body</h4>"
+            f"{_parameters(document, one['parameters'], 'Header fields')}<h4>Body</h4>"
             f"{_fields(document, content['schema'], folded=True)}</div>"
             f'<div class="shown">{_pre(_json(content["example"]), "body")}</div></div></article>'
         )
     return body + "</section>"
 
 
-def _parameters(document: Document, parameters: Iterable[Mapping[str, Any]]) -> str:
+def _parameters(
+    document: Document, parameters: Iterable[Mapping[str, Any]], heading: str = "Parameters"
+) -> str:
     rows = "".join(
         _row(
             one["name"],
@@ -206,7 +211,7 @@ def _parameters(document: Document, parameters: Iterable[Mapping[str, Any]]) -> 
         )
         for one in parameters
     )
-    return f"<h4>Parameters</h4>{_list(rows)}" if rows else ""
+    return f"<h4>{heading}</h4>{_list(rows)}" if rows else ""
 
 
 def _fields(document: Document, schema: Mapping[str, Any], *, folded: bool = False) -> str:
@@ -317,17 +322,16 @@ def _error(error: RequestError) -> str:
 
 
 def _run_errors() -> str:
-    rows = "".join(
-        f'<tr id="run-{error.code}"><td><code>{error.code}</code></td>'
-        f"<td>{error.origin}</td><td>{_inline(error.meaning)}</td></tr>"
+    articles = "".join(
+        f'<article class="error" id="run-{error.code}"><h3><a href="#run-{error.code}">'
+        f"<code>{error.code}</code></a></h3><p>{_inline(error.meaning)}</p>"
+        f'<p class="remedy">Origin: {error.origin}</p></article>'
         for error in RUN_ERRORS
     )
     return (
         '<section><h2 id="runs">Errors of runs</h2><p>A run that fails says why in its'
         " <code>error</code>, each of its attempts likewise. <code>origin</code> tells who has to"
-        ' act.</p><div class="wide"><table><thead><tr><th scope="col">Code</th>'
-        '<th scope="col">Origin</th><th scope="col">Meaning</th></tr></thead>'
-        f"<tbody>{rows}</tbody></table></div></section>"
+        f" act.</p>{articles}</section>"
     )
 
 

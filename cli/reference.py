@@ -12,6 +12,8 @@ from typing import Any, cast
 
 import typer
 from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_settings import NoDecode
 
 from api import examples, openapi
 from api.app import create_litestar
@@ -58,7 +60,7 @@ def _settings() -> Iterable[str]:
     yield ""
     yield (
         "Read once, at start, from environment variables. Durations end in `_S` and are seconds;"
-        " lists are separated by commas, groups of three are JSON (`[8,3,1]`)."
+        " lists are separated by commas, but for those of three, which stand in brackets."
         " Where a value cannot be used, the process says so in one sentence and exits with 1."
     )
     for section, names in _sections():
@@ -68,7 +70,7 @@ def _settings() -> Iterable[str]:
         rows = [
             (
                 f"`{name.upper()}`",
-                _default(Settings.model_fields[name].default),
+                _default(Settings.model_fields[name]),
                 str(Settings.model_fields[name].description),
             )
             for name in names
@@ -87,12 +89,16 @@ def _sections() -> Iterable[tuple[str, Sequence[str]]]:
         yield heading, [name for _, name in pairs]
 
 
-def _default(value: Any) -> str:
+def _default(field: FieldInfo) -> str:
+    """Write a default as it would stand in the environment."""
+    value = field.default
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     if isinstance(value, tuple):
-        value = ",".join(f"{one:g}" for one in value)
-    text = str(value).lower() if isinstance(value, bool) else str(value)
+        text = ",".join(f"{one:g}" for one in value)
+        text = text if NoDecode in field.metadata else f"[{text}]"
+    else:
+        text = str(value).lower() if isinstance(value, bool) else str(value)
     return f"`{text}`" if text else ""
 
 
