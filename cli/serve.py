@@ -1,6 +1,7 @@
 """Running the API and the worker as processes: start, serve, and leave in good order."""
 
 import asyncio
+import gc
 import importlib
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -111,6 +112,7 @@ async def serve_api(
         noting = asyncio.create_task(_note_uses_forever(state))
         try:
             url = f"http://{_url_host(settings.api_host)}:{server.port}"
+            gc.freeze()  # what was made at start stays: no collection need look at it
             _log.info("api_ready", url=url)
             if ready is not None:
                 await ready(url)

@@ -1,6 +1,7 @@
 """Which providers there are: one client per process and vendor."""
 
 import asyncio
+import gc
 import importlib
 from collections.abc import Callable, Iterable, Mapping
 
@@ -50,6 +51,7 @@ class Providers:
     async def _loaded(self, name: str) -> Provider:
         module, make = self._loaders[name]
         await asyncio.to_thread(importlib.import_module, module)
+        gc.freeze()  # an SDK's hundred thousands of objects stay: no collection need look at them
         self._ready[name] = make()
         return self._ready[name]
 
