@@ -45,7 +45,7 @@ class Customer:
     def __init__(self, key: str, slug: str) -> None:
         self.url = ""
         self.orders: dict[str, Order] = {}
-        self._path = f"/api/v1/prompts/{slug}/__latest__/runs"
+        self._slug = slug
         self._client = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {key}"}, timeout=_TIMEOUT_S, trust_env=False
         )
@@ -61,15 +61,22 @@ class Customer:
     ) -> None:
         await self._client.aclose()
 
-    async def submit(self, case: str, model: str, *, key: str | None = None, **body: Any) -> Reply:
+    async def submit(
+        self,
+        case: str,
+        model: str,
+        *,
+        key: str | None = None,
+        slug: str | None = None,
+        **body: Any,
+    ) -> Reply:
         """Ask once; the same case again belongs to the same order."""
         order = self.orders.setdefault(case, Order(case, key))
         headers = {} if key is None else {"Idempotency-Key": key}
         document = {"inputs": {"case": case}, "metadata": {"case": case}, "model": model, **body}
         try:
-            response = await self._client.post(
-                self.url + self._path, json=document, headers=headers
-            )
+            path = f"/api/v1/prompts/{slug or self._slug}/__latest__/runs"
+            response = await self._client.post(self.url + path, json=document, headers=headers)
         except httpx.TransportError:
             reply = Reply(0)
         else:

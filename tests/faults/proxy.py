@@ -1,6 +1,7 @@
 """A TCP proxy that misbehaves on request, between the program and what it depends on."""
 
 import asyncio
+import random
 import socket
 import struct
 from contextlib import suppress
@@ -8,6 +9,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
 
+# Below the kernel's own: while a proxy is down, whoever dials it could be given its very port.
+_PORTS = range(12_000, 20_000)
+_PORT_TRIES = 20
 _CHUNK_BYTES = 65_536
 _NO_LINGER = struct.pack("ii", 1, 0)
 
@@ -111,9 +115,17 @@ class Proxy:
         self._cut = _Cut(request, Way.THERE, reply=True, times=times)
 
     async def _listen(self) -> None:
-        if self._server is None:
+        if self._server is not None:
+            return
+        if self.port:
             self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
-            self.port = self._server.sockets[0].getsockname()[1]
+            return
+        for port in random.sample(_PORTS, _PORT_TRIES):
+            with suppress(OSError):
+                self._server = await asyncio.start_server(self._accept, "127.0.0.1", port)
+                self.port = port
+                return
+        raise OSError("no free port for a proxy")
 
     def _cut_all(self) -> None:
         for link in tuple(self._links):

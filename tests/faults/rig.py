@@ -114,6 +114,10 @@ class Rig:
         self.customer.url = str((await child.says("api_ready"))["url"])
         return child
 
+    def launch_api(self, **settings: object) -> Child:
+        """Start an API that may die before it is ready."""
+        return self._launch("api", settings)
+
     async def worker(self, **settings: object) -> Child:
         """Start a worker and wait until it claims."""
         child = self.launch_worker(**settings)
@@ -133,11 +137,11 @@ class Rig:
         name = f"{kind}-{self._launched}"
         env = {
             **environment(),
+            "DATA_DIR": str(self._folder / name),
             **{key.upper(): str(value) for key, value in {**SETTINGS, **settings}.items()},
             "DATABASE_URL": self._url_through(self.to_postgres[kind]),
             "REDIS_URL": f"redis://127.0.0.1:{self.to_redis.port}/0",
             "OPENAI_BASE_URL": f"http://127.0.0.1:{self.to_vendors.port}/v1",
-            "DATA_DIR": str(self._folder / name),
         }
         child = self._launcher.launch(name, [kind], env, self._folder / f"{name}.log")
         self.children.append(child)

@@ -25,3 +25,8 @@ async def until(
         if loop.time() > ends_at:
             raise AssertionError(f"not within {within_s:g} s: {what}")
         await asyncio.sleep(_PAUSE_S)
+
+
+async def pause(seconds: float) -> None:
+    """Let time pass where it is itself the matter: how long a fault lasts, how often one asks."""
+    await asyncio.sleep(seconds)
