@@ -14,7 +14,7 @@ import pytest
 
 from cli.first_start import read_env
 from tests.e2e.customer import NO_PRICE, Customer
-from tests.e2e.processes import BIN, RUNLANE, Process, clean_env, run, served
+from tests.e2e.processes import BIN, ROOT, RUNLANE, Process, clean_env, run, served
 from tests.e2e.receiver import Receiver
 from tests.waiting import until
 
@@ -95,6 +95,8 @@ def test_printed_lines_submit_a_run_and_read_its_answer(dev: Dev) -> None:
         )
     )
 
+    readme = (ROOT / "README.md").read_text()
+    assert all(f"  {command}\n" in readme for command in (source, submit, read))
     accepted = dev.types(source, submit)
     done = until(lambda: _completed(dev.types(source, read)))
 
