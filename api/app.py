@@ -7,7 +7,6 @@ from typing import Any
 from litestar import Litestar, Router
 from litestar.config.app import AppConfig
 from litestar.di import Provide
-from litestar.openapi import OpenAPIConfig
 from litestar.types import ASGIApp
 
 from api import auth, errors, requests, routes
@@ -61,13 +60,7 @@ def create_litestar(deps: Deps, waiters: Waiters | None = None) -> Litestar:
             exception_handlers={Exception: errors.handle},
             guards=[requests.known_query],
             request_class=StrictRequest,
-            openapi_config=OpenAPIConfig(
-                title="Runlane",
-                version="1",
-                description="Runs versioned prompts for your product.",
-                path="/unserved",
-                render_plugins=[],
-            ),
+            openapi_config=None,  # api/openapi.py writes the document, api/routes/docs.py serves it
             logging_config=None,
             request_max_body_size=None,  # the guard has read it within its limit
         )

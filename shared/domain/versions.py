@@ -5,7 +5,7 @@ Short and long form of API.md §3 become one `VersionBody`; `null` equals absent
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -184,14 +184,19 @@ def render_messages(compiled: CompiledVersion, values: Values) -> tuple[Message,
 
 
 def warnings(version: VersionBody) -> tuple[str, ...]:
-    """Describe what looks like a token and is literal text, and where."""
-    found = (
+    """Describe what looks like a token and is literal text, and what is kept but not used yet."""
+    unused = (
+        f"{name}: fallbacks are kept, but not called yet"
+        for name, template in version.templates.items()
+        if template.fallbacks
+    )
+    misses = (
         f"{name}, {place}: {miss}"
         for name, template in version.templates.items()
         for _, place, text in _texts(template)
         for miss in templates.near_misses(text, version.syntax)
     )
-    return tuple(islice(found, MAX_WARNINGS))
+    return tuple(islice(chain(unused, misses), MAX_WARNINGS))
 
 
 def revision_view(version: VersionBody) -> dict[str, Any]:

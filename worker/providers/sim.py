@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Annotated
 
 import msgspec
 
@@ -14,18 +13,12 @@ from shared.domain.completions import (
     ProviderError,
     Usage,
 )
+from shared.domain.models import SimParams
 from shared.domain.states import Billed, ErrorOrigin, IncompleteReason
 from worker.providers import wire
 
 SLOW_S = 2.0
 RETRY_AFTER_S = 2.0
-
-
-class SimParams(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """What `modelParams.sim` may set."""
-
-    delay_seconds: Annotated[float, msgspec.Meta(ge=0, le=3600)] | None = None
-    output_tokens: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
 
 
 def params_of(params: ModelParams) -> SimParams:
