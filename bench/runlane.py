@@ -90,12 +90,12 @@ class Runlane:
         with self._servers.database(name, _TEMPLATE) as url:
             yield url
 
-    def worker(
-        self, system: System, *, env: Mapping[str, str], cores: Sequence[int], name: str
-    ) -> Child:
-        """Start one more worker of a system; whoever asks ends it."""
+    def worker(self, system: System, *, env: Mapping[str, str], name: str) -> Child:
+        """Start one more worker of a system, on every core; whoever asks ends it."""
         given = self._env | {"DATABASE_URL": system.database_url} | dict(env)
-        return self._worker(given, cores, name)
+        child = self._worker(given, name)
+        child.wait_for("worker_ready")
+        return child
 
     @contextmanager
     def _processes(
@@ -107,26 +107,23 @@ class Runlane:
     ) -> Iterator[tuple[str, list[Child]]]:
         port = free_port()
         with processes.ended_after([]) as children:
-            with cpu.on_cores(*cores):
+            with cpu.on_cores():
                 log = self._servers.folder / "api.log"
                 children.append(
                     Child((*_COMMAND, "api"), {**env, "API_PORT": str(port)}, log, _ROOT)
                 )
             for number in range(workers):
-                children.append(self._worker(env, cores, f"worker{number}", wait=False))
+                children.append(self._worker(env, f"worker{number}"))
             children[0].wait_for("api_ready")
             for worker in children[1:]:
                 worker.wait_for("worker_ready")
+            for child in children:  # now: starting on one core takes twice as long
+                cpu.move_tree(child.pid, *cores)
             yield f"http://127.0.0.1:{port}", children
 
-    def _worker(
-        self, env: Mapping[str, str], cores: Sequence[int], name: str, *, wait: bool = True
-    ) -> Child:
-        with cpu.on_cores(*cores):
-            child = Child((*_COMMAND, "worker"), env, self._servers.folder / f"{name}.log", _ROOT)
-        if wait:
-            child.wait_for("worker_ready")
-        return child
+    def _worker(self, env: Mapping[str, str], name: str) -> Child:
+        with cpu.on_cores():
+            return Child((*_COMMAND, "worker"), env, self._servers.folder / f"{name}.log", _ROOT)
 
     def _command(self, *words: str) -> str:
         env = processes.kept_environment() | self._env | {"LOG_LEVEL": "ERROR"}

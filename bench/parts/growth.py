@@ -54,7 +54,7 @@ class Found:
 
 async def measure(rig: Rig) -> Found:
     """Make the pasts, then measure them in turns; of the rounds the median counts."""
-    sizes = (1_000, 20_000) if rig.quick else (1_000, 100_000, 1_000_000)
+    sizes = (1_000, 10_000) if rig.quick else (1_000, 100_000, 1_000_000)
     rounds = rig.pick(3, 1)
     taken: dict[str, dict[str, list[float]]] = {name: {} for name in OPERATIONS}
     with ExitStack() as stack:
@@ -86,7 +86,7 @@ async def _make_past(rig: Rig, url: str, size: int) -> None:
 
 
 async def _one_round(rig: Rig, url: str) -> dict[str, float]:
-    reads, lists, total = rig.pick(2000, 400), rig.pick(600, 100), rig.pick(2000, 500)
+    reads, lists, total = rig.pick(2000, 300), rig.pick(600, 60), rig.pick(2000, 300)
     ids = history.some_ids(url, reads)
     with rig.runlane.running(workers=0, database_url=url) as system:
         polls = [client.request("GET", f"/api/v1/promptruns/{one}", system.key) for one in ids]

@@ -35,7 +35,7 @@ class Found:
 
 async def run(rig: Rig) -> Result:
     """Fill the low lane, then let others arrive; once within what fits, once beyond."""
-    waiting, seconds = rig.pick(20_000, 2_000), rig.pick(20, 5)
+    waiting, seconds = rig.pick(20_000, 1_500), rig.pick(20, 4)
     rig.peers.delay_s = PROVIDER_S
     with (
         rig.servers.on_every_core(),
@@ -45,9 +45,7 @@ async def run(rig: Rig) -> Result:
         rig.peers.forget()
         low = [rig.peers.token() for _ in range(waiting)]
         await load.submit(system, low, priority="low", connections=2 * load.CONNECTIONS)
-        worker = rig.runlane.worker(
-            system, env={"SLOTS": str(SLOTS)}, cores=(), name="lanes-worker"
-        )
+        worker = rig.runlane.worker(system, env={"SLOTS": str(SLOTS)}, name="lanes-worker")
         try:
             await rig.peers.until(lambda books: len(books.called) >= SLOTS // 2, 20, "low runs")
             say(f"lanes: onsite and normal arrive for {seconds} s")

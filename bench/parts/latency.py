@@ -21,7 +21,7 @@ SLOTS = 4000
 
 async def run(rig: Rig) -> Result:
     """Measure idle and busy, with the commit time taken before and after."""
-    samples, held = rig.pick(300, 80), rig.pick(2000, 500)
+    samples, held = rig.pick(300, 60), rig.pick(2000, 300)
     with (
         rig.servers.on_every_core(),
         rig.runlane.running(cores=(), env={"SLOTS": str(SLOTS)}) as system,

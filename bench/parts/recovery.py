@@ -34,7 +34,7 @@ async def _killed_worker(rig: Rig, env: dict[str, str], runs: int) -> dict[str, 
     with rig.runlane.running(env=env, cores=()) as system:
         await load.submit(system, tokens)
         await rig.peers.until(lambda books: len(books.called) == runs, WAITS_S, "the calls")
-        other = rig.runlane.worker(system, env=env, cores=(), name="other-worker")
+        other = rig.runlane.worker(system, env=env, name="other-worker")
         try:
             killed_at = time.monotonic()
             system.processes["worker"][0].kill()
@@ -59,9 +59,7 @@ async def _emptied_redis(rig: Rig, env: dict[str, str], runs: int) -> dict[str, 
         await load.submit(system, tokens)
         rig.servers.flush_redis()
         emptied_at = time.monotonic()
-        worker = rig.runlane.worker(
-            system, env={**env, "SLOTS": "2000"}, cores=(), name="flushed-worker"
-        )
+        worker = rig.runlane.worker(system, env=env, name="flushed-worker")
         ready_at = time.monotonic()
         try:
             await rig.peers.until(lambda books: len(books.delivered) == runs, WAITS_S, "webhooks")

@@ -17,7 +17,7 @@ SETTLE_S = 2.0
 async def run(rig: Rig) -> Result:
     """Three measurements of their own."""
     by_workers = await _workers(rig)
-    flight = await _in_flight(rig, rig.pick(5000, 1000))
+    flight = await _in_flight(rig, rig.pick(5000, 500))
     history = await growth.measure(rig)
     one, most = by_workers[WORKERS[0]], by_workers[WORKERS[-1]]
     return Result(
@@ -42,8 +42,8 @@ async def _workers(rig: Rig) -> dict[int, float]:
         for workers in counts:
             say(f"scale: {workers} workers, round {number + 1} of {rounds}")
             with rig.runlane.running(workers=workers) as system:
-                await load.outstanding(system, rig.peers, 100 * workers, 100 * workers)
-                total, window = rig.pick(4000, 800), rig.pick(1000, 200)
+                await load.outstanding(system, rig.peers, 50 * workers, 50 * workers)
+                total, window = rig.pick(4000, 500), rig.pick(1000, 200)
                 found[workers].append(await load.outstanding(system, rig.peers, total, window))
     return {
         workers: sum(cost.cpu_ms_per_run for cost in costs) / len(costs)

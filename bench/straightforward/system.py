@@ -76,7 +76,7 @@ class Straightforward:
             processes.ended_after([]) as children,
         ):
             env = {**self._env, "DATABASE_URL": _for_sqlalchemy(url), "PYTHONPATH": str(_ROOT)}
-            with cpu.on_cores(cpu.SYSTEM_CORE):
+            with cpu.on_cores():
                 api = Child((*uvicorn, *quiet), env, self._servers.folder / "sf-api.log", _ROOT)
                 children.append(api)
                 log = self._servers.folder / "sf-worker.log"
@@ -84,6 +84,8 @@ class Straightforward:
             api.wait_for("Application startup complete")
             for worker in children[1:]:
                 worker.wait_for("Starting worker")
+            for child in children:
+                cpu.move_tree(child.pid, cpu.SYSTEM_CORE)
             yield System(
                 self.name,
                 f"http://127.0.0.1:{port}",
