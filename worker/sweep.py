@@ -92,10 +92,10 @@ class Sweeper:
             _log.warning("workers_lost", sessions=[str(session) for session in dead])
         while True:
             reaped = await sessions.reap(self._deps.store, poison_deaths=settings.poison_deaths)
-            for run in reaped:
+            if reaped:
                 crashpoints.reach("reaper_mid_batch")
-                if run.status == RunStatus.QUEUED:
-                    await rings.ring(self._deps, Ring(run.run_id, run.lane))
+            back = [Ring(run.run_id, run.lane) for run in reaped if run.status == RunStatus.QUEUED]
+            await rings.ring_many(self._deps, back)
             await rings.ring_turns(self._deps, [run.next_turn for run in reaped])
             if len(reaped) < BATCH:
                 break
@@ -106,7 +106,7 @@ class Sweeper:
         store = self._deps.store
         await self._until_done(lambda: sweeping.expire(store))
         await self._until_done(lambda: sweeping.end_overdue(store))
-        await rings.ring_turns(self._deps, await sweeping.start_scheduled(store))
+        await self._until_done(lambda: sweeping.start_scheduled(store))
         try:
             await operations.align(self._deps)
             await self._ring_what_is_missing()

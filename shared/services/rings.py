@@ -33,10 +33,12 @@ async def ring_many(deps: Deps, rings: Sequence[Ring]) -> None:
 
 
 async def ring_turns(deps: Deps, turns: Iterable[tuple[RunId, Lane] | None]) -> None:
-    """Ring the runs whose turn in their thread has come."""
-    for turn in turns:
-        if turn is not None:
-            await ring(deps, Ring(turn[0], turn[1]))
+    """Ring the runs whose turn in their thread has come, all of them within one budget."""
+    due = [Ring(*turn) for turn in turns if turn is not None]
+    if len(due) == 1:
+        await ring(deps, due[0])
+    elif due:
+        await ring_many(deps, due)
 
 
 def announce(deps: Deps, run_id: RunId) -> None:

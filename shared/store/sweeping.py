@@ -115,9 +115,10 @@ async def end_overdue(store: Store) -> tuple[int, list[tuple[RunId, Lane]]]:
     return await _end(store, _OUT_OF_TIME)
 
 
-async def start_scheduled(store: Store) -> list[tuple[RunId, Lane]]:
-    """Give due scheduled runs their turn in their thread; answers what to ring."""
-    return [(run_id, Lane(lane)) for run_id, lane in await store.fetch(_START, {})]
+async def start_scheduled(store: Store) -> tuple[int, list[tuple[RunId, Lane]]]:
+    """Give due scheduled runs their turn in their thread; answers like `expire`."""
+    started = [(RunId(run_id), Lane(lane)) for run_id, lane in await store.fetch(_START, {})]
+    return len(started), started
 
 
 async def _end(store: Store, statement: str) -> tuple[int, list[tuple[RunId, Lane]]]:

@@ -131,4 +131,4 @@ async def test_a_canceled_schedule_takes_no_turn(rig: Rig) -> None:
     await ending.cancel(rig.store, rig.tenant.workspace_id, run_id)
     await rig.change(run_id, "available_at = now() - interval '1 s'")
 
-    assert [] == await sweeping.start_scheduled(rig.store)
+    assert (0, []) == await sweeping.start_scheduled(rig.store)
