@@ -18,7 +18,7 @@ _SECRET_TEXT = re.compile(
     r"|sk-[0-9A-Za-z_-]{8,}"  # vendors' keys
     r"|(?<=://)[^/@\s:]*:[^/\s]+(?=@)"  # user and password in a URL
     r"|(?i:bearer )[0-9A-Za-z._~+/=-]+"
-    r"|(?<=\nDETAIL: ) .*"  # PostgreSQL quotes the row it refuses, prompts and all
+    r"|(?<=\nDETAIL: ) .*|(?<=\nCONTEXT: ) .*"  # PostgreSQL quotes what it refuses, prompts and all
 )
 _HIDDEN = "[hidden]"
 
