@@ -17,7 +17,6 @@ from shared.domain.completions import (
     Completion,
     CompletionRequest,
     Message,
-    ModelParams,
     ProviderError,
 )
 from shared.domain.states import ErrorOrigin, Lane, Memory, RunStatus
@@ -43,16 +42,15 @@ Result = TypeVar("Result")
 _log = log.get(__name__)
 HELD_MAX_BYTES = 256 * 1024 * 1024
 IMPORT_S = 10.0
-_inputs = msgspec.json.Decoder(dict[str, str])
-_params = msgspec.json.Decoder(ModelParams)
-_messages = msgspec.json.Decoder(tuple[Message, ...])
 
 
 class _Call(msgspec.Struct):
     """How far a run has come, for whoever has to stop it."""
 
     intent: "asyncio.Future[int | Refusal] | None" = None
+    number: int | Refusal | None = None
     sent: bool = False
+    circuit: tuple[str, str, str] | None = None
 
 
 class Executor:
@@ -75,6 +73,7 @@ class Executor:
         self._spill = Spill(deps.settings.data_dir)
         self._leaving = asyncio.Event()
         self._held_bytes = 0
+        self._in_hand: set[tuple[RunId, int]] = set()
         self._intents: Batcher[Intent, int | Refusal] = Batcher(
             lambda batch: claiming.intend(deps.store, batch),
             size_of=lambda intent: len(bytes(intent.messages or b"")),
@@ -119,16 +118,14 @@ class Executor:
 
     async def run(self, claimed: ClaimedRun) -> None:
         """Carry a claimed run to an outcome and write that down, whatever happens meanwhile."""
-        call = _Call()
+        claim = (claimed.id, claimed.claim_no)
+        self._in_hand.add(claim)
         try:
-            outcome = await self._outcome(claimed, call)
-        except asyncio.CancelledError:
-            outcome = await _uncancelled(self._stopped(claimed, call))
-        except Exception:  # noqa: BLE001 (the edge of a run: a fault of ours must not leave it running)
-            _log.exception("run_broke", run_id=str(claimed.id))
-            outcome = await _uncancelled(self._broken(claimed, call))
-        if outcome is not None:
-            await _uncancelled(self._settle(claimed, outcome))
+            outcome = await self._worked_out(claimed)
+            if outcome is not None:
+                await _uncancelled(self._settle(claimed, outcome))
+        finally:
+            self._in_hand.discard(claim)
 
     def leave(self) -> None:
         """The process is about to end: results that cannot be written now go to files."""
@@ -147,6 +144,42 @@ class Executor:
                 _log.info("spilled_result_imported", run_id=outcome.run_id)
             await asyncio.sleep(IMPORT_S)
 
+    async def give_back_forever(self) -> None:
+        """Put back what the database says we run while nobody here has it in hand.
+
+        A claim whose answer was lost leaves such runs. One that is found twice, a lease apart, is
+        not just on its way from its claim to its task.
+        """
+        suspects: set[tuple[RunId, int]] = set()
+        while True:
+            await asyncio.sleep(self._deps.settings.lease_s)
+            session = self._session.id
+            try:
+                held = await claiming.held(self._deps.store, session)
+            except psycopg.Error as error:
+                if not database.away(error):
+                    raise
+                continue
+            lost = held - self._in_hand
+            for run_id, claim_no in suspects & lost:
+                _log.warning("lost_claim", run_id=str(run_id), claim_no=claim_no)
+                moved = await self._written(outcomes.unclaimed(run_id, session, claim_no))
+                if moved is not None:
+                    await self._passed_on(moved)
+            suspects = lost
+
+    async def _worked_out(self, run: ClaimedRun) -> Outcome | None:
+        call = _Call()
+        try:
+            return await self._outcome(run, call)
+        except asyncio.CancelledError:
+            self._let_go(call)
+            return await _uncancelled(self._stopped(run, call))
+        except Exception:  # noqa: BLE001 (the edge of a run: a fault of ours must not leave it running)
+            self._let_go(call)
+            _log.exception("run_broke", run_id=str(run.id))
+            return await _uncancelled(self._broken(run, call))
+
     async def _outcome(self, run: ClaimedRun, call: _Call) -> Outcome | None:
         """Do the work. `None` when the run is not ours any more."""
         try:
@@ -164,12 +197,13 @@ class Executor:
         wait_s = self._breakers.wait_s(plan.circuit)
         if wait_s > 0:
             return outcomes.parked(run, outcomes.CIRCUIT, wait_s)
+        call.circuit = plan.circuit
         crashpoints.reach("before_intent")
         call.intent = self._intents.enqueue(_intent_of(run, plan))
-        number = await self._announced(run, plan, call)
+        number = call.number = await self._announced(run, plan, call)
         if isinstance(number, Refusal):
             self._breakers.release(plan.circuit)
-            return _refused_intent(run, number)
+            return outcomes.of_refusal(run, number)
         crashpoints.reach("after_intent")
         if run.session_id != self._session.id or not self._session.may_start():
             self._breakers.release(plan.circuit)
@@ -190,7 +224,6 @@ class Executor:
             if not database.away(error):
                 raise
             _log.warning("intent_unwritten", run_id=str(run.id), error=type(error).__name__)
-            call.intent = None
             return await patiently(lambda: self._intent_again(run, plan, call))
 
     async def _intent_again(self, run: ClaimedRun, plan: Plan, call: _Call) -> int | Refusal:
@@ -252,26 +285,47 @@ class Executor:
 
     async def _stopped(self, run: ClaimedRun, call: _Call) -> Outcome | None:
         """The run's task was cancelled: by its user, or because the worker goes away."""
-        number: int | Refusal = 0
-        if call.intent is not None:
-            try:
-                number = await call.intent
-            except psycopg.Error:
+        try:
+            number = await self._number(call)
+        except psycopg.Error:
+            if stop_reason() is not Stop.USER:
                 return None  # the reaper sees whether the attempt was written
+            number = await patiently(lambda: self._open_attempt(run))
         if isinstance(number, Refusal):
-            return _refused_intent(run, number)
+            return outcomes.of_refusal(run, number)
         if stop_reason() is Stop.USER:
             return outcomes.canceled(run, number, sent=call.sent)
         return outcomes.interrupted(run, number, sent=call.sent)
 
     async def _broken(self, run: ClaimedRun, call: _Call) -> Outcome | None:
-        number = await call.intent if call.intent is not None else 0
+        try:
+            number = await self._number(call)
+        except psycopg.Error:
+            number = await patiently(lambda: self._open_attempt(run))
         return None if isinstance(number, Refusal) else outcomes.broken(run, number, sent=call.sent)
+
+    async def _number(self, call: _Call) -> int | Refusal:
+        """The attempt that was announced, 0 for none; raises what its announcement raised."""
+        if call.number is None and call.intent is not None:
+            return await call.intent
+        return call.number or 0
+
+    async def _open_attempt(self, run: ClaimedRun) -> int:
+        return await claiming.open_attempt(self._deps.store, run) or 0
+
+    def _let_go(self, call: _Call) -> None:
+        """Leave probing to the next: this call may have been the one that was let through."""
+        if call.circuit is not None:
+            self._breakers.release(call.circuit)
 
     async def _settle(self, run: ClaimedRun, outcome: Outcome) -> None:
         """Write the outcome down for as long as it takes, then pass on what follows from it."""
         crashpoints.reach("before_finish_commit")
-        moved = await self._written(outcome)
+        try:
+            moved = await self._written(outcome)
+        except psycopg.Error:  # the database refuses this very outcome: it must not run for ever
+            _log.exception("outcome_refused", run_id=str(run.id))
+            moved = await self._written(outcomes.broken(run, outcome.attempt, sent=True))
         crashpoints.reach("after_finish_commit")
         if moved is None:
             return
@@ -328,18 +382,6 @@ def _intent_of(run: ClaimedRun, plan: Plan) -> Intent:
         messages=Raw(rendered) if first else None,
         sha256=hashlib.sha256(rendered).hexdigest() if first else None,
     )
-
-
-def _refused_intent(run: ClaimedRun, refusal: Refusal) -> Outcome | None:
-    match refusal.reason:
-        case "canceled":
-            return outcomes.canceled(run, 0, sent=False)
-        case "exhausted":
-            return outcomes.refused(
-                run, "attempts_exhausted", "Every allowed call was used up.", ErrorOrigin.POLICY
-            )
-        case _:
-            return None
 
 
 async def _uncancelled(work: Awaitable[Result]) -> Result:

@@ -44,6 +44,7 @@ class WorkerProcess:
         self._begin(self._sweeper.run_forever())
         self._begin(self._deliverer.poll_forever(self._session.may_start))
         self._begin(self._executor.import_forever())
+        self._begin(self._executor.give_back_forever())
 
     async def drain(self) -> None:
         """Claim nothing more and wait for what runs, for as long as the settings allow."""

@@ -14,8 +14,9 @@ from shared.domain.states import (
     RunStatus,
     UnknownOutcome,
 )
+from shared.ids import RunId, SessionId
 from shared.settings import Settings
-from shared.store.claiming import ClaimedRun
+from shared.store.claiming import ClaimedRun, Refusal
 from shared.store.ending import Outcome
 
 RETRIED = "retry_backoff"
@@ -134,6 +135,19 @@ def refused(run: ClaimedRun, code: str, message: str, origin: ErrorOrigin) -> Ou
     )
 
 
+def of_refusal(run: ClaimedRun, refusal: Refusal) -> Outcome | None:
+    """What a refused intent makes of the run; `None` when it is not ours any more."""
+    match refusal.reason:
+        case "canceled":
+            return canceled(run, 0, sent=False)
+        case "exhausted":
+            return refused(
+                run, "attempts_exhausted", "Every allowed call was used up.", ErrorOrigin.POLICY
+            )
+        case _:
+            return None
+
+
 def parked(run: ClaimedRun, reason: str | None, wait_s: float) -> Outcome:
     """The run goes back without a call having been made."""
     return Outcome(
@@ -143,6 +157,16 @@ def parked(run: ClaimedRun, reason: str | None, wait_s: float) -> Outcome:
         status=RunStatus.QUEUED.value,
         status_reason=reason,
         delay_ms=round(wait_s * 1000),
+    )
+
+
+def unclaimed(run_id: RunId, session_id: SessionId, claim_no: int) -> Outcome:
+    """The run goes back: nobody ever got to know that it was claimed."""
+    return Outcome(
+        run_id=str(run_id),
+        session_id=str(session_id),
+        claim_no=claim_no,
+        status=RunStatus.QUEUED.value,
     )
 
 

@@ -219,3 +219,15 @@ async def open_attempt(store: Store, run: ClaimedRun) -> int | None:
         _OPEN, {"run": run.id, "claim_no": run.claim_no, "session": run.session_id}
     )
     return rows[0][0] if rows else None
+
+
+_HELD = """
+SELECT r.id, r.claim_no FROM runs r WHERE r.session_id = %(session)s AND r.status = 'running'
+  AND NOT EXISTS (SELECT 1 FROM attempts a
+    WHERE a.run_id = r.id AND a.claim_no = r.claim_no AND a.outcome IS NULL)
+"""
+
+
+async def held(store: Store, session: SessionId) -> set[tuple[RunId, int]]:
+    """The claims of a session that have announced no call yet: ids with their `claim_no`."""
+    return {(RunId(row[0]), row[1]) for row in await store.fetch(_HELD, {"session": session})}
