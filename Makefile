@@ -75,6 +75,10 @@ bench-quick: .venv/dev bench/.venvs/saq bench/.venvs/taskiq ## The same in under
 faults: .venv/dev ## Run the fault scenarios
 	$(BIN)/python -m pytest tests/faults
 
+MINUTES ?= 10
+chaos: .venv/dev ## Break everything at random, then judge: make chaos MINUTES=10 SEED=7
+	$(BIN)/python -m tests.faults.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
 docs: .venv/dev ## Write the generated reference pages
 	$(BIN)/python -m cli.reference
 
@@ -88,4 +92,4 @@ clean: ## Remove caches and the virtual environment, never data
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis htmlcov .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup run test check lint format format-check types imports migrate revision e2e faults docs lock clean
+.PHONY: help setup run test check lint format format-check types imports migrate revision e2e faults chaos docs lock clean

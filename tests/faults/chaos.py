@@ -254,13 +254,13 @@ def _minima() -> Iterator[tuple[str, Any]]:
 
 
 def _complaint(line: str) -> str:
-    """The event and the last line of its trace."""
+    """The event, and the error that its trace ends with."""
     _, _, text = line.partition(": ")
     if not text.startswith("{"):
         return line
     told = json.loads(text)
-    trace = str(told.get("exception", "")).strip().splitlines()[-1:]
-    return f"{told['event']} {' '.join(trace)}"
+    raised = re.findall(r"^[\w.]+: .*", str(told.get("exception", "")), re.MULTILINE)
+    return " ".join([told["event"], *raised[-1:]])
 
 
 async def _chaos(plan: Plan, servers: EmbeddedServers, folder: Path) -> Result:

@@ -174,7 +174,9 @@ class Faults:
         async with self._postgres:
             pids = await self._backends()
             chosen = chance.sample(pids, min(len(pids), chance.randint(1, 6)))
-            await self._rig.rows("SELECT pg_terminate_backend(pid) FROM unnest(%s) AS pid", chosen)
+            await self._rig.rows(
+                "SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) AS pid", chosen
+            )
         return "done"
 
     async def _backends(self) -> list[int]:
