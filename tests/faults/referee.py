@@ -26,6 +26,7 @@ NOT_TAKEN = frozenset({"not_sent", "not_started"})
 """Outcomes of calls that the vendor certainly did not begin."""
 _ANSWERED = frozenset({"succeeded", "incomplete"})
 _KNOWN_FAILURES = NOT_TAKEN | {"refused", "server_error"}
+_REFUSALS = frozenset({503, 422, 409})
 _TICK = timedelta(milliseconds=5)
 
 
@@ -118,6 +119,10 @@ def _one_run_per_key(case: Case) -> Iterator[Violation]:
     made = Counter(run.case for run in case.facts.runs)
     for order in case.ledgers.orders:
         if order.key is None:
+            asked = sum(reply.status not in _REFUSALS for reply in order.replies)
+            if made[order.case] > asked:
+                found = {"case": order.case, "requests": asked, "rows": made[order.case]}
+                yield Violation(4, "one request made several rows", found)
             continue
         if len(order.run_ids) > 1:
             yield Violation(4, "one key was answered with several runs", {"runs": order.run_ids})
@@ -310,7 +315,9 @@ def _vendors_wishes_are_kept(case: Case) -> Iterator[Violation]:
     for calls in case.calls_of.values():
         for before, after in pairwise(calls):
             _, told, seconds = step_of(before.model, before.attempt).partition("-after-")
-            if not told or not seconds.isdigit():
+            attempt = case.attempts.get((UUID(before.run_id), before.attempt))
+            heard = attempt and attempt.outcome in _KNOWN_FAILURES and not attempt.late
+            if not told or not seconds.isdigit() or not heard:
                 continue
             if after.received_at < before.received_at + timedelta(seconds=int(seconds)):
                 found = {"run": after.run_id, "attempt": after.attempt}
@@ -333,7 +340,7 @@ def _refused_means_absent(case: Case) -> Iterator[Violation]:
     made = {run.case for run in case.facts.runs}
     for order in case.ledgers.orders:
         statuses = {reply.status for reply in order.replies}
-        if statuses and statuses <= {503, 422, 409} and order.case in made:
+        if statuses and statuses <= _REFUSALS and order.case in made:
             found = {"case": order.case, "answers": sorted(statuses)}
             yield Violation(25, "a submission was refused and stored", found)
 

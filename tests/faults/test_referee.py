@@ -229,7 +229,14 @@ DOCTORED: dict[str, tuple[int, Callable[[], Case]]] = {
     "a run was claimed before its time": (33, lambda: with_changed("moves", 2, due_at=at(2.6))),
     "a vendor was called before the time it gave": (
         33,
-        lambda: with_changed_entry("calls", 0, received_at=at(2.2)),
+        lambda: with_changes(
+            with_changed("attempts", 0, outcome="not_started", billed="no"),
+            ledgers=with_changed_entry("calls", 0, received_at=at(2.2)).ledgers,
+        ),
+    ),
+    "one request made several rows": (
+        4,
+        lambda: with_ledgers(orders=[Order("a case", None, [Reply(503)])]),
     ),
     "a disabled endpoint was sent something": (33, sent_although_disabled),
 }
