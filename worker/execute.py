@@ -323,7 +323,7 @@ class Executor:
         crashpoints.reach("before_finish_commit")
         try:
             moved = await self._written(outcome)
-        except psycopg.Error:  # the database refuses this very outcome: it must not run for ever
+        except Exception:  # noqa: BLE001 (this very outcome cannot be written: it must not run for ever)
             _log.exception("outcome_refused", run_id=str(run.id))
             moved = await self._written(outcomes.broken(run, outcome.attempt, sent=True))
         crashpoints.reach("after_finish_commit")

@@ -664,11 +664,12 @@ async def test_a_fault_of_ours_fails_the_run_and_says_so(
     )
 
 
-async def test_an_answer_that_the_database_refuses_fails_the_run_and_no_other(
-    rig: Rig, worker: Hands, provider: ScriptedProvider
+@pytest.mark.parametrize("text", ["before\x00after", "\ud800"])
+async def test_an_answer_that_cannot_be_stored_fails_the_run_and_no_other(
+    rig: Rig, worker: Hands, provider: ScriptedProvider, text: str
 ) -> None:
     provider.gate = asyncio.Event()
-    provider.script = [completion("before\x00after"), completion("fine")]
+    provider.script = [completion(text), completion("fine")]
     ids = [await rig.queued(), await rig.queued()]
     tasks = [await worker.start(run_id) for run_id in ids]
 

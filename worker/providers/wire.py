@@ -149,8 +149,8 @@ def request_id(headers: Mapping[str, str]) -> str | None:
 
 
 def plain(text: str) -> str:
-    """Write U+0000 visibly: PostgreSQL cannot store it."""
-    return text.replace("\x00", "\\u0000")
+    """Write U+0000 and lone surrogates visibly: PostgreSQL and UTF-8 cannot hold them."""
+    return text.replace("\x00", "\\u0000").encode("utf-8", "backslashreplace").decode()
 
 
 def name(text: str) -> str:
