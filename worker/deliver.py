@@ -2,6 +2,7 @@
 
 import asyncio
 from base64 import b64decode
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -36,25 +37,29 @@ class Deliverer:
         self._deps = deps
         self._client = client
         self._sending: set[asyncio.Task[None]] = set()
+        self._backlog: deque[tuple[float, DueDelivery]] = deque()
         self._tries: Batcher[Try, bool] = Batcher(
             lambda batch: deliveries.record(deps.store, batch), connection_lost=database.lost
         )
 
     def send(self, due: DueDelivery) -> None:
-        """Send one leased delivery in the background.
+        """Send one leased delivery in the background, now or when its turn comes.
 
-        Over the limit it is left alone: its lease runs out and it is found again.
+        What is still waiting when half its lease is over is left alone: it is found again.
         """
-        if len(self._sending) < MAX_AT_ONCE:
-            task = asyncio.create_task(self._send(due))
-            self._sending.add(task)
-            task.add_done_callback(self._sent)
+        if len(self._sending) >= MAX_AT_ONCE:
+            give_up_at = self._deps.clock.monotonic() + self._deps.settings.webhook_lease_s / 2
+            self._backlog.append((give_up_at, due))
+            return
+        task = asyncio.create_task(self._send(due))
+        self._sending.add(task)
+        task.add_done_callback(self._sent)
 
     async def poll_forever(self, may_start: Callable[[], bool]) -> None:
         """Look for due deliveries, again at once while there are many."""
         settings = self._deps.settings
         while True:
-            room = MAX_AT_ONCE - len(self._sending)
+            room = MAX_AT_ONCE - len(self._sending) - len(self._backlog)
             found: list[DueDelivery] = []
             if room > 0 and may_start():
                 try:
@@ -74,8 +79,10 @@ class Deliverer:
 
     async def drain(self, timeout_s: float) -> None:
         """Wait for what is being sent; the rest is found again by others."""
-        if self._sending:
-            await asyncio.wait(self._sending, timeout=timeout_s)
+        deadline = self._deps.clock.monotonic() + timeout_s
+        while self._sending and (left_s := deadline - self._deps.clock.monotonic()) > 0:
+            await asyncio.wait(self._sending, timeout=left_s)
+        self._backlog.clear()
         for task in self._sending:
             task.cancel()
 
@@ -83,6 +90,10 @@ class Deliverer:
         self._sending.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("delivery_raised", exc_info=error)
+        while self._backlog and len(self._sending) < MAX_AT_ONCE:
+            give_up_at, due = self._backlog.popleft()
+            if self._deps.clock.monotonic() < give_up_at:
+                self.send(due)
 
     async def _send(self, due: DueDelivery) -> None:
         started_at = self._deps.clock.now()
