@@ -62,5 +62,7 @@ def _run(database_url: str, action: Any) -> None:
 
 
 def _engine(database_url: str) -> Any:
-    _, _, rest = database_url.partition("://")
-    return create_engine(f"postgresql+psycopg://{rest}", poolclass=NullPool)
+    """Connect as libpq reads the URL; SQLAlchemy would not understand several hosts."""
+    return create_engine(
+        "postgresql+psycopg://", creator=lambda: psycopg.connect(database_url), poolclass=NullPool
+    )
