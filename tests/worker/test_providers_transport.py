@@ -1,6 +1,7 @@
 """What happens below HTTP, and how waiting times are read."""
 
 import asyncio
+import json
 import socket
 import zlib
 from collections.abc import AsyncIterator
@@ -187,7 +188,8 @@ def test_any_header_gives_a_wait_that_can_be_kept_or_none(headers: dict[str, str
 def test_no_vendors_words_carry_nul_or_the_key(text: str, key: str) -> None:
     request = a_request(api_key=key)
 
-    failure = wire.from_status(400, {"error": {"message": text + key + text}}, {}, request, NOW)
+    body = json.dumps({"error": {"message": text + key + text}}).encode()
+    failure = wire.from_status(400, body, {}, request, NOW)
 
     assert "\x00" not in failure.message
     assert 0 < len(failure.message) <= wire.MESSAGE_MAX_CHARS

@@ -3,14 +3,14 @@
 from typing import Any
 
 import anthropic
-import httpx2
 import msgspec
 
 from shared.clock import Clock
-from shared.domain.completions import Completion, CompletionRequest, Message, ProviderError, Usage
+from shared.deps import Recent
+from shared.domain.completions import Completion, CompletionRequest, Message, Usage
 from shared.domain.states import IncompleteReason
 from worker.providers import wire
-from worker.providers.transport import HttpClient
+from worker.providers.transport import Answer, HttpClient
 
 DEFAULT_MAX_TOKENS = 8192  # the API wants a number; what every current model accepts
 JSON_INSTRUCTION = "Answer with one JSON object and nothing else."
@@ -72,39 +72,39 @@ class AnthropicProvider:
 
     def __init__(self, *, base_url: str, http_client: HttpClient, clock: Clock) -> None:
         self._clock = clock
-        self._client = anthropic.AsyncAnthropic(
-            api_key="given with each call",
-            base_url=base_url,
-            max_retries=0,
-            http_client=http_client,
-            default_headers={"Accept-Encoding": "gzip"},
+        self._http = http_client
+        self._sdk = anthropic.AsyncAnthropic(
+            api_key="given with each call", base_url=base_url, max_retries=0
         )
+        self._url = f"{str(self._sdk.base_url).rstrip('/')}/v1/messages"
+        self._headers: Recent[str, dict[str, str]] = Recent(1_000)
 
     async def complete(self, request: CompletionRequest) -> Completion:
         wire.check_key(request)
-        try:
-            response = await self._client.post(
-                "/v1/messages",
-                cast_to=httpx2.Response,
-                content=msgspec.json.encode(_body(request)),
-                options={"headers": self._headers(request), "timeout": request.timeout_s},
-            )
-        except anthropic.APIStatusError as error:
+        answer = await self._http.post(
+            self._url,
+            headers=self._headers_of(request.api_key) | wire.call_headers(request),
+            body=msgspec.json.encode(_body(request)),
+            timeout_s=request.timeout_s,
+        )
+        if answer.is_error:
             raise wire.from_status(
-                error.status_code, error.body, error.response.headers, request, self._clock.now()
-            ) from None  # the SDK's text may repeat the key
-        except anthropic.APIConnectionError as error:
-            if isinstance(error.__cause__, ProviderError):  # this SDK wraps what its client raises
-                raise error.__cause__ from None
-            raise
-        return _completion(request, response)
+                answer.status, answer.body, answer.headers, request, self._clock.now()
+            )
+        return _completion(request, answer)
 
     async def aclose(self) -> None:
-        await self._client.close()
+        await self._http.aclose()
+        await self._sdk.close()
 
-    def _headers(self, request: CompletionRequest) -> dict[str, str]:
-        keyed = self._client.with_options(api_key=request.api_key)
-        return {**wire.call_headers(request), **keyed.auth_headers}
+    def _headers_of(self, api_key: str) -> dict[str, str]:
+        """The SDK's own headers and authentication, put together once for each key."""
+        headers = self._headers.get(api_key)
+        if headers is None:
+            keyed = self._sdk.with_options(api_key=api_key)
+            headers = wire.sdk_headers(keyed.default_headers, keyed.auth_headers)
+            self._headers.put(api_key, headers)
+        return headers
 
 
 def _body(request: CompletionRequest) -> _Body:
@@ -135,10 +135,10 @@ def _body(request: CompletionRequest) -> _Body:
     )
 
 
-def _completion(request: CompletionRequest, response: httpx2.Response) -> Completion:
+def _completion(request: CompletionRequest, answer: Answer) -> Completion:
     """Decode an answer. One without any content is whole: the model may choose to say nothing."""
-    request_id = wire.request_id(response.headers)
-    reply = wire.decode(_REPLY, response.content, request_id)
+    request_id = wire.request_id(answer.headers)
+    reply = wire.decode(_REPLY, answer.body, request_id)
     usage = wire.decode(_USAGE, bytes(reply.usage), request_id)
     return Completion(
         text=wire.plain(

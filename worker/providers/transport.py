@@ -1,18 +1,18 @@
-"""The HTTP client that is put under both vendors' SDKs: plain aiohttp, bounded, and exact.
+"""The way to the vendors: plain aiohttp, bounded, and exact about what was sent.
 
-The SDKs bring an aiohttp transport of their own. It reads answers of any length and reports a reset
-after the send like a refused connection; whether a call may have been billed hangs on that
-difference. So failures are named here, where they happen.
+The SDKs' own transports read answers of any length and report a reset after the send like a refused
+connection; whether a call may have been billed hangs on that difference. They also cost three times
+as much. So the SDKs give addresses, headers and authentication, and this sends.
 """
 
 import asyncio
 import socket
 import sys
 import zlib
-from typing import Any
+from collections.abc import Mapping
 
 import aiohttp
-import httpx2
+import msgspec
 
 from shared.domain.completions import FailureClass, ProviderError
 from shared.domain.states import Billed
@@ -35,8 +35,20 @@ _BAD_ADDRESS = (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)
 _NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, *_BAD_ADDRESS)
 
 
-class HttpClient(httpx2.AsyncClient):
-    """What the SDKs take as `http_client`. Every failure to get an answer is a `ProviderError`.
+class Answer(msgspec.Struct, frozen=True):
+    """What came back, whatever its status; of the headers only those that mean something to us."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def is_error(self) -> bool:
+        return self.status >= _FIRST_ERROR_STATUS
+
+
+class HttpClient:
+    """Sends calls. Every failure to get an answer is a `ProviderError`.
 
     No redirects, no cookies, no proxies from the environment. Bodies arrive decompressed.
     """
@@ -44,54 +56,42 @@ class HttpClient(httpx2.AsyncClient):
     def __init__(
         self, *, connections: int, connect_timeout_s: float, response_max_bytes: int
     ) -> None:
-        super().__init__(transport=httpx2.MockTransport(_never), trust_env=False)
         self._connections = connections
         self._connect_timeout_s = connect_timeout_s
         self._response_max_bytes = response_max_bytes
         self._session: aiohttp.ClientSession | None = None
 
-    def build_request(  # type: ignore[override]  # the SDKs give these; merging defaults is dear
-        self,
-        method: str,
-        url: httpx2.URL | str,
-        *,
-        content: bytes,
-        headers: Any = None,
-        timeout: float,
-        **_: Any,
-    ) -> httpx2.Request:
-        return httpx2.Request(
-            method, url, headers=headers, content=content, extensions={"timeout_s": timeout}
-        )
-
-    async def send(self, request: httpx2.Request, **_: Any) -> httpx2.Response:
+    async def post(
+        self, url: str, *, headers: Mapping[str, str], body: bytes, timeout_s: float
+    ) -> Answer:
         """Send once and read the whole answer, whatever its status is."""
-        timeout_s: float = request.extensions["timeout_s"]
+        seen: list[str | None] = [None]
         try:
             async with asyncio.timeout(timeout_s):
-                response = await self._open(request, timeout_s)
-                return await self._answer(request, response)
+                response = await self._open(url, headers, body, timeout_s)
+                return await self._answer(response, seen)
         except TimeoutError:
             failure = wire.unknown("provider_timeout", f"No answer came within {timeout_s:g} s.")
         except (aiohttp.ClientError, OSError):
             failure = wire.unknown(
                 "provider_connection_lost", "The connection broke before the answer was complete."
             )
-        failure.provider_request_id = request.extensions.get("request_id")
+        failure.provider_request_id = seen[0]
         raise failure
 
     async def aclose(self) -> None:
         if self._session is not None:
             await self._session.close()
-        await super().aclose()
 
-    async def _open(self, request: httpx2.Request, timeout_s: float) -> aiohttp.ClientResponse:
+    async def _open(
+        self, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float
+    ) -> aiohttp.ClientResponse:
         connect_s = min(self._connect_timeout_s, timeout_s * _CONNECT_SHARE)
         try:
             return await self._connected().post(
-                str(request.url),
-                data=request.content,
-                headers=request.headers,
+                url,
+                data=body,
+                headers=headers,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=None, connect=connect_s),
             )
@@ -103,17 +103,14 @@ class HttpClient(httpx2.AsyncClient):
                 billed=Billed.NO,
             ) from None  # its text names hosts
 
-    async def _answer(
-        self, request: httpx2.Request, response: aiohttp.ClientResponse
-    ) -> httpx2.Response:
-        """Turn what came into the SDK's kind of response; of errors only the beginning is read."""
+    async def _answer(self, response: aiohttp.ClientResponse, seen: list[str | None]) -> Answer:
+        """Read what came; of errors only the beginning. `seen` learns the vendor's name for it."""
         kept = {
             name: response.headers[name].encode("ascii", "replace").decode()
             for name in _KEPT_HEADERS
             if name in response.headers
         }
-        request_id = wire.request_id(response.headers)
-        request.extensions["request_id"] = request_id
+        seen[0] = wire.request_id(response.headers)
         try:
             if response.status < _FIRST_ERROR_STATUS:
                 body = await _read(response, self._response_max_bytes)
@@ -122,9 +119,9 @@ class HttpClient(httpx2.AsyncClient):
         except BaseException as error:
             response.close()
             if isinstance(error, ProviderError):
-                error.provider_request_id = request_id
+                error.provider_request_id = seen[0]
             raise
-        return httpx2.Response(response.status, headers=kept, content=body, request=request)
+        return Answer(response.status, kept, body)
 
     def _connected(self) -> aiohttp.ClientSession:
         if self._session is None:  # a session wants a running loop
@@ -196,7 +193,3 @@ def _why(error: Exception) -> str:
     if isinstance(error, _BAD_ADDRESS):
         return "its address is not valid"
     return "it does not accept connections"
-
-
-def _never(_: httpx2.Request) -> httpx2.Response:
-    raise AssertionError("send() is overridden; nothing goes through httpx2's own transport.")

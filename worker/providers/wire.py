@@ -39,6 +39,12 @@ def call_headers(request: CompletionRequest) -> dict[str, str]:
     return headers
 
 
+def sdk_headers(defaults: Mapping[str, object], auth: Mapping[str, str]) -> dict[str, str]:
+    """An SDK's headers for one key; what it marks as left out is."""
+    headers = {name: value for name, value in defaults.items() if isinstance(value, str)}
+    return headers | dict(auth) | {"Accept-Encoding": "gzip"}
+
+
 def check_key(request: CompletionRequest) -> None:
     """Refuse a key that cannot stand in a header, before anything is sent."""
     key = request.api_key
@@ -92,15 +98,15 @@ def broken(message: str, request_id_: str | None = None) -> ProviderError:
 
 
 def from_status(
-    status: int, body: object, headers: Mapping[str, str], request: CompletionRequest, now: datetime
+    status: int, body: bytes, headers: Mapping[str, str], request: CompletionRequest, now: datetime
 ) -> ProviderError:
-    """Turn an error answer into exactly one class. `body` is as the SDK decoded it."""
+    """Turn an error answer into exactly one class."""
     retry_after = retry_after_s(headers, now)
     kind, code = _classify(status, headers.get("x-should-retry"), retry_after)
     return ProviderError(
         kind,
         code=code,
-        message=_vendor_message(status, body, request.api_key),
+        message=_vendor_message(status, _document(body), request.api_key),
         billed=Billed.UNKNOWN if kind is FailureClass.UNKNOWN else Billed.NO,
         retry_after_s=retry_after,
         provider_request_id=request_id(headers),
@@ -164,6 +170,14 @@ def raw_usage(raw: msgspec.Raw) -> bytes:
     if usage == b"null" or len(usage) > USAGE_MAX_BYTES:
         return b"{}"
     return usage.replace(b"\\u0000", b"\\ufffd")
+
+
+def _document(body: bytes) -> object:
+    """What an error's body says: JSON, or the text itself."""
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return body.decode("utf-8", "replace")
 
 
 def _vendor_message(status: int, body: object, api_key: str) -> str:
