@@ -8,12 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench import cpu
 from bench.errors import BenchError
 from shared.settings import environment
 
 READY_S = 30.0
 STOP_S = 10.0
 _POLL_S = 0.02
+_REST_S = 0.5
+_RESTING_MS = 20.0  # in so long: a tick or two
 _KEPT = ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "TMPDIR")
 
 
@@ -71,6 +74,24 @@ class Child:
                 self._process.wait(STOP_S)
             except subprocess.TimeoutExpired:
                 continue
+
+
+def settle(children: Sequence[Child], *cores: int) -> None:
+    """Wait until freshly started programs rest, then put them on these cores (none: all).
+
+    Programs go on loading libraries after they say that they are ready, a second of CPU and more:
+    it would be counted as the cost of the first runs. And starting on one core takes twice as long.
+    """
+    groups = {"all": [child.pid for child in children]}
+    deadline = time.monotonic() + READY_S
+    before_ms, resting_ms = 0.0, _RESTING_MS * len(children)
+    while (now_ms := cpu.cpu_ms(groups)["all"]) - before_ms > resting_ms:
+        if time.monotonic() > deadline:
+            raise BenchError("Programs that have nothing to do are still busy after their start.")
+        before_ms = now_ms
+        time.sleep(_REST_S)
+    for child in children:
+        cpu.move_tree(child.pid, *cores)
 
 
 @contextmanager

@@ -95,6 +95,7 @@ class Runlane:
         given = self._env | {"DATABASE_URL": system.database_url} | dict(env)
         child = self._worker(given, name)
         child.wait_for("worker_ready")
+        processes.settle([child])
         return child
 
     @contextmanager
@@ -117,8 +118,7 @@ class Runlane:
             children[0].wait_for("api_ready")
             for worker in children[1:]:
                 worker.wait_for("worker_ready")
-            for child in children:  # now: starting on one core takes twice as long
-                cpu.move_tree(child.pid, *cores)
+            processes.settle(children, *cores)
             yield f"http://127.0.0.1:{port}", children
 
     def _worker(self, env: Mapping[str, str], name: str) -> Child:

@@ -84,8 +84,7 @@ class Straightforward:
             api.wait_for("Application startup complete")
             for worker in children[1:]:
                 worker.wait_for("Starting worker")
-            for child in children:
-                cpu.move_tree(child.pid, cpu.SYSTEM_CORE)
+            processes.settle(children, cpu.SYSTEM_CORE)
             yield System(
                 self.name,
                 f"http://127.0.0.1:{port}",
