@@ -12,7 +12,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from litestar.types.asgi_types import Message
 
 from api import errors
-from shared.errors import AppError, UnavailableError
+from shared.errors import AppError, OutcomeUnknownError, UnavailableError
 
 GRACE_S = 0.1
 LIMIT = "limit"
@@ -27,6 +27,11 @@ class Limit:
         self._give_up = give_up
         self.ends_at = self._loop.time() + seconds
         self._timer = self._loop.call_at(self.ends_at + GRACE_S, give_up)
+        self.stored_as: str | None = None
+
+    def stores(self, run_id: str) -> None:
+        """From now on a run of this id may be there: nobody may say that nothing was stored."""
+        self.stored_as = run_id
 
     def extend(self, seconds: float) -> None:
         """Allow a request that waits on purpose so much more."""
@@ -49,14 +54,17 @@ class Deadline:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
-        # Submissions know what they stored and answer by themselves, so that here nothing was.
+        # A submission says when it begins to store; until then it is harmless.
         harmless = scope["method"] == "GET" or scope["path"].endswith("/runs")
         answer = _Once(send, scope["state"]["request_id"], harmless=harmless)
-        limit = scope["state"][LIMIT] = Limit(self._seconds, answer.give_up)
+        limit = scope["state"][LIMIT] = Limit(
+            self._seconds, lambda: answer.give_up(limit.stored_as)
+        )
         try:
             await self._app(scope, receive, answer)
         finally:
             limit.lift()
+            await answer.sent()
 
 
 class _Once:
@@ -75,17 +83,24 @@ class _Once:
         self._started = True
         await self._send(message)
 
-    def give_up(self) -> None:
+    def give_up(self, stored_as: str | None) -> None:
         if not self._started:
             self._started = True
-            error = (
-                UnavailableError("This took too long; nothing was stored.")
-                if self._harmless
-                else AppError(
+            error: AppError
+            if stored_as is not None:
+                error = OutcomeUnknownError(stored_as)
+            elif self._harmless:
+                error = UnavailableError("This took too long; nothing was stored.")
+            else:
+                error = AppError(
                     "This took too long: it may or may not have been stored.",
                     code="outcome_unknown",
                 )
-            )
             self._gave_up = asyncio.ensure_future(
                 errors.send_problem(self._send, error, self._request_id)
             )
+
+    async def sent(self) -> None:
+        """Wait for our own answer: without it the web server would make up one."""
+        if self._gave_up is not None:
+            await self._gave_up

@@ -172,6 +172,7 @@ def _request(
         if key is None
         else submissions.fingerprint("POST", path, state["document"]),
         traceparent=_traceparent(request),
+        stores=state[LIMIT].stores,
     )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from base64 import b64encode
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from uuid import UUID
 
 import msgspec
@@ -42,7 +42,8 @@ _READS_HISTORY = frozenset({Memory.READ_ONLY, Memory.READ_WRITE})
 class Request(msgspec.Struct, frozen=True):
     """A submission and what its HTTP request says about it. `fingerprint` goes with the key.
 
-    `ends_at` is the monotonic second by which the caller has to be told.
+    `ends_at` is the monotonic second by which the caller has to be told. `stores` is called with
+    the run's id just before it may come to exist.
     """
 
     slug: str
@@ -53,6 +54,7 @@ class Request(msgspec.Struct, frozen=True):
     fingerprint: bytes | None = None
     traceparent: str | None = None
     replayed_from: RunId | None = None
+    stores: Callable[[str], None] | None = None
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -75,6 +77,8 @@ async def submit(deps: Deps, principal: Principal, request: Request) -> Accepted
     chosen = (new_id(), request.body.thread or new_id())
     for _ in range(STALE_TRIES):
         new = await prepare(deps, principal, request, chosen)
+        if request.stores is not None:
+            request.stores(new.id)
         stored = await _store(deps, new, request.ends_at)
         if isinstance(stored, Stored):
             crashpoints.reach("after_commit")

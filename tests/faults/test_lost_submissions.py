@@ -1,9 +1,12 @@
 """Submissions whose API process or database answer is lost half-way."""
 
+import asyncio
+
 import pytest
 
 from tests.faults.rig import Rig
 from tests.faults.vendors import model_of
+from tests.faults.waiting import pause
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("faults")]
 
@@ -93,4 +96,20 @@ async def test_nothing_is_stored_when_the_api_dies_before_the_commit(rig: Rig) -
 
     assert (0, []) == (reply.status, stored)
     assert 200 == again.status
+    assert [] == await rig.verdict()
+
+
+async def test_a_submission_is_not_called_refused_because_its_api_was_frozen(rig: Rig) -> None:
+    api = await rig.api(crash_point="after_commit:stop", request_deadline_s=0.5)
+    await rig.worker()
+
+    asking = asyncio.create_task(rig.customer.submit("f21", ANSWER))
+    await api.frozen()
+    await pause(0.8)
+    api.thaw()
+    reply = await asking
+    (stored,) = await rig.rows("SELECT id::text FROM runs")
+
+    assert (500, "outcome_unknown") == (reply.status, reply.document["code"])
+    assert stored["id"] in reply.document["detail"]
     assert [] == await rig.verdict()
