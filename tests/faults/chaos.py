@@ -234,12 +234,14 @@ def _answers_are_right(asked: Sequence[Asked]) -> Iterator[Violation]:
             "api": one.api,
             "status": one.status,
             "code": one.code,
+            "text": one.text,
+            "harmed": one.harmed,
             "took_s": round(one.took_s, 2),
         }
         unknown = one.status == 500 and one.code == "outcome_unknown"
         if one.status == 503 and not one.retry_after:
             yield Violation(25, "a 503 does not say when to come back", found)
-        if not (200 <= one.status < 300 or one.status in {0, 409, 503} or unknown):
+        if one.text or not (200 <= one.status < 300 or one.status in {0, 409, 503} or unknown):
             yield Violation(25, "an unexpected answer", found)
         if one.harmed:
             continue

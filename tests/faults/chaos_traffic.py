@@ -60,6 +60,7 @@ class Asked:
     ended_at: float
     status: int
     code: str
+    text: str
     retry_after: bool
 
     @property
@@ -164,6 +165,7 @@ class Traffic:
                 ended_at=asyncio.get_running_loop().time(),
                 status=reply.status,
                 code=str(reply.document.get("code", "")),
+                text=str(reply.document.get("text", "")),
                 retry_after="retry-after" in reply.headers,
             )
         )

@@ -80,7 +80,7 @@ class Customer:
         except httpx.TransportError:
             reply = Reply(0)
         else:
-            reply = Reply(response.status_code, response.json(), response.headers)
+            reply = _reply(response)
         order.replies.append(reply)
         return reply
 
@@ -93,4 +93,12 @@ class Customer:
     async def post(self, path: str, document: dict[str, Any]) -> Reply:
         """Ask for anything else."""
         response = await self._client.post(self.url + path, json=document)
-        return Reply(response.status_code, response.json(), response.headers)
+        return _reply(response)
+
+
+def _reply(response: httpx.Response) -> Reply:
+    try:
+        document = response.json()
+    except ValueError:
+        document = {"code": "no JSON", "text": response.text[:200]}
+    return Reply(response.status_code, document, response.headers)
