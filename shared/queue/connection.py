@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -32,7 +32,7 @@ def connect(url: str, *, timeout_s: float = 2, connect_timeout_s: float = 1) -> 
     """
     prompt = _options(timeout_s, timeout_s, connect_timeout_s)
     patient = _options(timeout_s + BELL_S, timeout_s, connect_timeout_s)
-    return Lanes(_pool(url, prompt), patient=_pool(url, patient))
+    return Lanes(_wary(_pool(url, prompt)), patient=_wary(_pool(url, patient)))
 
 
 def _options(socket_timeout_s: float, wait_s: float, connect_timeout_s: float) -> dict[str, Any]:
@@ -59,6 +59,29 @@ async def _greet(connection: AbstractConnection) -> None:
     interval_s = connection.health_check_interval
     connection.next_health_check = asyncio.get_running_loop().time() + interval_s
     await connection.on_connect()
+
+
+class _WaryConnection(AbstractConnection):
+    """Takes a transport that is gone for what it is: a lost connection.
+
+    uvloop says so with a `RuntimeError`, which redis-py lets through, and nobody expects.
+    """
+
+    async def send_packed_command(
+        self,
+        command: bytes | str | Iterable[bytes],
+        check_health: bool = True,  # noqa: FBT001, FBT002 (redis-py's signature)
+    ) -> None:
+        try:
+            await super().send_packed_command(command, check_health)
+        except RuntimeError as error:
+            raise RedisConnectionError("The server closed the connection.") from error
+
+
+def _wary(pool: ConnectionPool) -> ConnectionPool:
+    kind = pool.connection_class
+    pool.connection_class = type(kind.__name__, (_WaryConnection, kind), {})
+    return pool
 
 
 def _pool(url: str, options: dict[str, Any]) -> ConnectionPool:

@@ -2,8 +2,9 @@
 
 import asyncio
 import socket
+import struct
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from redis.exceptions import RedisError
 
 from cli.embedded import start, wheels
 from cli.embedded.valkey import Valkey
+from cli.serve import new_event_loop
 from shared.domain.states import Lane
 from shared.ids import RunId, new_id
 from shared.queue.connection import connect
@@ -49,6 +51,28 @@ async def test_nobody_there_is_told_at_once() -> None:
         await asyncio.wait_for(lanes.ring(a_ring()), 2)
 
     await lanes.aclose()
+
+
+@pytest.mark.parametrize("loop_factory", [new_event_loop, asyncio.new_event_loop])
+def test_writing_to_a_connection_the_server_has_reset_is_an_error_of_redis(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def write() -> None:
+        async with resetting_server() as (port, reset):
+            lanes = connect(f"redis://127.0.0.1:{port}/0")
+            connection = await lanes.connection_pool.get_connection()
+            reset.set()
+            with pytest.raises(RedisError):
+                await connection.read_response(disconnect_on_error=False)
+
+            with pytest.raises(RedisError):
+                await connection.send_command("PING")
+
+            await connection.disconnect()
+            await lanes.aclose()
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(write())
 
 
 async def test_a_server_that_accepts_and_says_nothing_costs_one_timeout() -> None:
@@ -115,6 +139,24 @@ def a_ring(lane: Lane = Lane.NORMAL) -> Ring:
 
 async def refused_a_write(lanes: Lanes) -> bool:
     return "errorstat_READONLY" in await lanes.info("errorstats")
+
+
+@asynccontextmanager
+async def resetting_server() -> AsyncIterator[tuple[int, asyncio.Event]]:
+    """Greet one client, and reset its connection when the event is set."""
+    reset = asyncio.Event()
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"SETINFO")
+        writer.write(b"+OK\r\n+OK\r\n")
+        await reset.wait()
+        connection = writer.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1], reset
 
 
 @asynccontextmanager
