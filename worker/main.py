@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Coroutine
-from contextlib import suppress
 
 from shared import log
 from shared.deps import Deps
 from shared.ids import RunId
 from shared.queue.lanes import Lanes
 from worker import deliver, execute, http, lanes, session, sweep
+from worker.patience import end
 from worker.providers import prices, registry
 
 _log = log.get(__name__)
@@ -57,11 +57,7 @@ class WorkerProcess:
         self._executor.leave()
         await self._lanes.close()
         await self._deliverer.drain(self._deps.settings.webhook_timeout_s)
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        await end(self._tasks)
         await self._sweeper.close()
         await self._session.close()
         await self._providers.aclose()

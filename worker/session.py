@@ -14,6 +14,7 @@ from shared import log
 from shared.deps import Deps
 from shared.ids import RunId, SessionId, new_id
 from shared.store import sessions
+from worker.patience import end
 
 _log = log.get(__name__)
 
@@ -41,9 +42,7 @@ class Session:
     async def close(self) -> None:
         """Leave the table, unless runs are left for the reaper."""
         if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await end([self._task])
         with suppress(psycopg.Error):
             await sessions.close_session(self._deps.store, self.id)
         if self._connection is not None:

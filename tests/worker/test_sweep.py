@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -19,6 +19,7 @@ from shared.store.database import Store
 from shared.store.submitting import Stored
 from tests.shared.store.rig import LEASE_IS_OVER, Rig, a_rig, empty
 from tests.worker.lane_rig import until
+from worker.patience import end
 from worker.sweep import BATCH, Sweeper
 
 NOBODY = "redis://127.0.0.1:1"
@@ -26,7 +27,7 @@ NOBODY = "redis://127.0.0.1:1"
 
 @pytest.fixture(name="settings")
 def settings_with_quick_sweeps(settings: Settings) -> Settings:
-    return settings.model_copy(update={"sweep_s": 0.02, "reap_s": 0.02, "lease_s": 0.05})
+    return settings.model_copy(update={"sweep_s": 0.02, "reap_s": 0.02, "lease_s": 0.3})
 
 
 @pytest.fixture(name="store")
@@ -50,9 +51,7 @@ async def _sweeping(deps: Deps) -> AsyncIterator[Sweeper]:
     try:
         yield sweeper
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await end([task])
         await sweeper.close()
 
 
