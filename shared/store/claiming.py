@@ -157,6 +157,8 @@ class Refusal(msgspec.Struct, frozen=True):
     reason: str
 
 
+# "Not distinct" keeps the planner off the index of sessions, which would be walked for each item;
+# a run with a session is running (a constraint).
 # `held` says of a cancel what it says once the row is locked: one may have come just before.
 _INTENT = """
 WITH item AS MATERIALIZED (SELECT * FROM json_to_recordset(%(items)s::json) AS x(
@@ -165,7 +167,7 @@ WITH item AS MATERIALIZED (SELECT * FROM json_to_recordset(%(items)s::json) AS x
   held AS MATERIALIZED (
     SELECT r.id, r.claim_no, r.cancel_requested_at IS NOT NULL AS canceled
     FROM runs r JOIN item i ON r.id = i.run_id
-    WHERE r.claim_no = i.claim_no AND r.session_id = i.session_id AND r.status = 'running'
+    WHERE r.claim_no = i.claim_no AND r.session_id IS NOT DISTINCT FROM i.session_id
       AND EXISTS (SELECT 1 FROM worker_sessions s
         WHERE s.id = i.session_id AND s.reaped_at IS NULL)
     ORDER BY r.id FOR UPDATE OF r
@@ -175,8 +177,9 @@ WITH item AS MATERIALIZED (SELECT * FROM json_to_recordset(%(items)s::json) AS x
       messages = coalesce(i.messages, r.messages),
       messages_sha256 = coalesce(decode(i.sha256, 'hex'), r.messages_sha256)
     FROM item i JOIN held h ON h.id = i.run_id AND h.claim_no = i.claim_no
-    WHERE r.id = i.run_id AND r.claim_no = i.claim_no AND r.session_id = i.session_id
-      AND r.status = 'running' AND r.cancel_requested_at IS NULL AND r.calls < r.max_attempts
+    WHERE r.id = i.run_id AND r.claim_no = i.claim_no
+      AND r.session_id IS NOT DISTINCT FROM i.session_id
+      AND r.cancel_requested_at IS NULL AND r.calls < r.max_attempts
     RETURNING r.id, r.workspace_id, r.attempts, r.claim_no
   ),
   opened AS (

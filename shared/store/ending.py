@@ -164,6 +164,7 @@ _ITEM = """json_to_recordset(%(items)s::json) AS x(
 
 # Judged inside the update, on the row as it is once locked: a cancel may have come just before.
 _BACK = "i.status = 'queued' AND r.cancel_requested_at IS NULL"
+# "Not distinct" below keeps the planner off the index of sessions, see claiming.py.
 # Written so that it becomes one hash table: a join of two batches would be tried pair by pair.
 _LATE = "(i.run_id, i.claim_no) NOT IN (SELECT id, claim_no FROM moved)"
 
@@ -171,7 +172,7 @@ _SETTLE = f"""
 WITH item AS MATERIALIZED (SELECT * FROM {_ITEM}),
   held AS MATERIALIZED (
     SELECT r.id, r.claim_no FROM runs r JOIN item i ON r.id = i.run_id
-    WHERE r.claim_no = i.claim_no AND r.session_id = i.session_id AND r.status = 'running'
+    WHERE r.claim_no = i.claim_no AND r.session_id IS NOT DISTINCT FROM i.session_id
     ORDER BY r.id FOR UPDATE OF r
   ),
   moved AS (
@@ -191,7 +192,7 @@ WITH item AS MATERIALIZED (SELECT * FROM {_ITEM}),
       cost = coalesce(i.cost, r.cost), cost_nanousd = coalesce(i.cost_nanousd, r.cost_nanousd)
     FROM item i JOIN held h ON h.id = i.run_id AND h.claim_no = i.claim_no
     WHERE r.id = i.run_id AND r.claim_no = i.claim_no
-      AND r.session_id = i.session_id AND r.status = 'running'
+      AND r.session_id IS NOT DISTINCT FROM i.session_id
     RETURNING r.*
   ),
   closed AS (
@@ -214,7 +215,7 @@ WITH item AS MATERIALIZED (SELECT * FROM {_ITEM}),
     WHERE i.turn IS NOT NULL AND m.turn IS NOT NULL AND m.status IN ('succeeded', 'incomplete')
   ),
 {ending("%(lease_s)s")},
-  leased AS (
+  leased AS MATERIALIZED (
     SELECT y.run_id, json_agg(json_build_object('id', y.id, 'lease_no', 1, 'tries', 0,
       'event_id', y.event_id, 'run_id', y.run_id, 'event_type', y.type, 'body', y.body,
       'endpoint_id', y.endpoint_id, 'workspace_id', y.workspace_id, 'url', y.url,
