@@ -174,6 +174,8 @@ class Deliverer:
             ).decode()
             for secret_id, sealed in due.secrets
         ]
+        if not secrets:
+            raise signing.SecretError("The endpoint has no secret to sign with.")
         headers = {"content-type": "application/json"}
         if due.format == WebhookFormat.PROMPTJUGGLER:
             body = _promptjuggler_body(due)
