@@ -15,7 +15,9 @@ from rich.console import Console
 import migrations
 from cli import database, first_start
 from cli.embedded import FolderLock, start
-from cli.serve import StartError, Stop, new_event_loop, opened, serve_api, serve_worker
+from cli.serve import StartError, Stop, new_event_loop, opened
+from cli.serve_api import serve_api
+from cli.serve_worker import serve_worker
 from shared.settings import Settings
 
 _console = Console(highlight=False, soft_wrap=True)

@@ -1,31 +1,18 @@
-"""The `runlane` command."""
+"""The `runlane` command. Each command imports what it needs: all of it takes seconds to load."""
 
 import asyncio
 import gc
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
-import psycopg
 import typer
-from pydantic import ValidationError
-from redis import RedisError
 
-import migrations
-from cli import database, dev, doctor, receive, serve
-from cli.embedded import EmbeddedError
-from cli.first_start import read_env
-from cli.serve import StartError, Stop
-from shared import log
-from shared.deps import Deps
 from shared.domain.states import Lane
-from shared.errors import AppError
-from shared.ids import WorkspaceId, parse
-from shared.services import diagnosis, key_management, operations, workspaces
-from shared.settings import Settings, environment
-from shared.vault import VaultError
 
-Result = TypeVar("Result")
+if TYPE_CHECKING:
+    from cli.serve import Stop
+    from shared.settings import Settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -45,17 +32,14 @@ def main() -> None:
     """Run the command line; what a person can act on is one sentence, never a traceback."""
     try:
         app()
-    except ValidationError as error:
-        _fail("; ".join(f"{_setting(e['loc'])}: {e['msg']}" for e in error.errors()))
-    except (EmbeddedError, StartError, VaultError, receive.ReceiveError) as error:
-        _fail(str(error))
-    except AppError as error:
-        _fail(error.detail)
-    except RedisError as error:
-        _fail(f"The Redis of REDIS_URL cannot be used ({error}).")
-    except psycopg.OperationalError as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        _fail(f"The database of DATABASE_URL cannot be used ({lines[0]}).")
+    except Exception as error:  # the outermost edge of the process
+        from cli.failures import sentence_of
+
+        sentence = sentence_of(error)
+        if sentence is None:
+            raise
+        print(sentence, file=sys.stderr)
+        sys.exit(1)
     finally:
         gc.freeze()  # or the end of the interpreter spends seconds on what it frees anyway
 
@@ -63,24 +47,35 @@ def main() -> None:
 @app.command("dev")
 def run_dev() -> None:
     """Start everything here: API, worker, private PostgreSQL and Valkey."""
-    dev.run(_settings("WARNING"))
+    settings = _settings("WARNING")
+    from cli import dev
+
+    dev.run(settings)
 
 
 @app.command("api")
 def run_api() -> None:
     """Serve the HTTP API over DATABASE_URL and REDIS_URL."""
-    _run(serve.serve_api)
+    from cli.serve_api import serve_api
+
+    _run(serve_api)
 
 
 @app.command("worker")
 def run_worker() -> None:
     """Execute runs and deliver webhooks over DATABASE_URL and REDIS_URL."""
-    _run(serve.serve_worker)
+    from cli.serve_worker import serve_worker
+
+    _run(serve_worker)
 
 
 @app.command()
 def migrate() -> None:
     """Bring the database of DATABASE_URL to the newest schema."""
+    import migrations
+    from cli import database
+    from cli.serve import StartError
+
     url = _settings().database_url.get_secret_value()
     if not url:
         raise StartError("DATABASE_URL is not set.")
@@ -94,12 +89,9 @@ def run_doctor(
     *, fix: Annotated[bool, typer.Option("--fix", help="Repair what can be repaired.")] = False
 ) -> None:
     """Check that everything that should hold does; exits with 1 when something does not."""
+    from cli import operator
 
-    async def examine() -> bool:
-        async with serve.opened(_settings("ERROR"), worker=True) as (state, lanes):
-            return doctor.show(await diagnosis.examine(state, lanes, fix=fix))
-
-    if not asyncio.run(examine()):
+    if not operator.examine(_settings("ERROR"), fix=fix):
         sys.exit(1)
 
 
@@ -111,14 +103,9 @@ def receive_webhooks(
     ] = None,
 ) -> None:
     """Receive webhooks on this machine, check their signatures and print them."""
-    env_file = _settings().data_dir / "dev.env"
-    known = read_env(env_file) | dict(environment())
-    url, key = known.get("RUNLANE_URL"), known.get("RUNLANE_API_KEY")
-    if not url or not key:
-        raise receive.ReceiveError(
-            "Set RUNLANE_URL and RUNLANE_API_KEY, or start `runlane dev` first."
-        )
-    asyncio.run(receive.run(url, key, port, environments or []))
+    from cli import receive
+
+    asyncio.run(receive.run(*receive.where(_settings()), port, environments or []))
 
 
 @workspaces_app.command("create")
@@ -134,17 +121,12 @@ def create_workspace(
     ] = None,
 ) -> None:
     """Make a workspace and print its id."""
+    from cli import operator
 
-    async def make(state: Deps) -> str:
-        made = await workspaces.create_workspace(
-            state,
-            name,
-            server_credentials=server_credentials,
-            environments=environments or ["production"],
-        )
-        return str(made.id)
-
-    print(asyncio.run(_with_deps(make)))
+    wanted = environments or ["production"]
+    print(
+        operator.create_workspace(_settings(), name, wanted, server_credentials=server_credentials)
+    )
 
 
 @keys_app.command("create")
@@ -156,56 +138,41 @@ def create_key(
     ] = None,
 ) -> None:
     """Make an API key of a workspace and print it; it is never shown again."""
-    workspace_id = parse(workspace)
-    if workspace_id is None:
-        raise StartError(
-            "A workspace is named by its id, as `runlane workspaces create` prints it."
-        )
+    from cli import operator
 
-    async def make(state: Deps) -> str:
-        made = await key_management.create_for(
-            state, WorkspaceId(workspace_id), name, scopes or ["admin"]
-        )
-        return made.key
-
-    print(asyncio.run(_with_deps(make)))
+    print(operator.create_key(_settings(), workspace, name, scopes or ["admin"]))
 
 
 @lanes_app.command("show")
 def show_lanes() -> None:
     """Show how many runs wait in each lane, and which lanes are paused."""
-    for line in asyncio.run(_with_deps(_lane_lines)):
+    from cli import operator
+
+    for line in operator.lane_lines(_settings()):
         print(line)
 
 
 @lanes_app.command("pause")
 def pause_lane(lane: Lane) -> None:
     """Start no run of a lane until it is resumed; submissions go on."""
-    asyncio.run(_with_deps(lambda state: operations.pause(state, lane)))
+    from cli import operator
+
+    operator.pause(_settings(), lane)
     print(f"The lane {lane} is paused. Resume it with: runlane lanes resume {lane}")
 
 
 @lanes_app.command("resume")
 def resume_lane(lane: Lane) -> None:
     """Let the runs of a lane start again."""
-    asyncio.run(_with_deps(lambda state: operations.resume(state, lane)))
+    from cli import operator
+
+    operator.resume(_settings(), lane)
     print(f"The lane {lane} goes on.")
 
 
-async def _lane_lines(state: Deps) -> list[str]:
-    views = await operations.lanes(state)
-    return [
-        f"{view.lane:8} {view.waiting:8} waiting{'  (paused)' if view.paused else ''}"
-        for view in views
-    ]
+def _run(work: "Callable[[Settings, Stop], Coroutine[Any, Any, None]]") -> None:
+    from cli.serve import Stop, new_event_loop
 
-
-async def _with_deps(work: Callable[[Deps], Coroutine[Any, Any, Result]]) -> Result:
-    async with serve.opened(_settings()) as (state, _):
-        return await work(state)
-
-
-def _run(work: Callable[[Settings, Stop], Coroutine[Any, Any, None]]) -> None:
     settings = _settings()
 
     async def until_stopped() -> None:
@@ -213,23 +180,17 @@ def _run(work: Callable[[Settings, Stop], Coroutine[Any, Any, None]]) -> None:
         stop.listen()
         await work(settings, stop)
 
-    with asyncio.Runner(loop_factory=serve.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(until_stopped())
 
 
-def _settings(level: str | None = None) -> Settings:
+def _settings(level: str | None = None) -> "Settings":
+    from shared import log
+    from shared.settings import Settings
+
     settings = Settings()
     log.configure(level or settings.log_level)
     return settings
-
-
-def _setting(place: tuple[int | str, ...]) -> str:
-    return str(place[0]).upper() if place else "settings"
-
-
-def _fail(sentence: str) -> None:
-    print(sentence, file=sys.stderr)
-    sys.exit(1)
 
 
 if __name__ == "__main__":

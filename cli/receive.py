@@ -9,15 +9,23 @@ from collections.abc import Mapping
 import aiohttp
 from aiohttp import web
 
+from cli.first_start import read_env
+from cli.serve import StartError
 from shared.clock import SystemClock
 from shared.domain import signing
+from shared.settings import Settings, environment
 
 TOLERANCE_S = 300
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
 
 
-class ReceiveError(Exception):
-    """The receiver cannot work; the message is one sentence for the person who started it."""
+def where(settings: Settings) -> tuple[str, str]:
+    """The server and the key: of the environment, else of a `runlane dev` here."""
+    known = read_env(settings.data_dir / "dev.env") | dict(environment())
+    url, key = known.get("RUNLANE_URL"), known.get("RUNLANE_API_KEY")
+    if not url or not key:
+        raise StartError("Set RUNLANE_URL and RUNLANE_API_KEY, or start `runlane dev` first.")
+    return url, key
 
 
 async def run(url: str, key: str, port: int, environments: list[str]) -> None:
@@ -36,7 +44,7 @@ async def run(url: str, key: str, port: int, environments: list[str]) -> None:
         await site.start()
     except OSError as error:
         await runner.cleanup()
-        raise ReceiveError(f"Port {port} is taken: choose another with --port.") from error
+        raise StartError(f"Port {port} is taken: choose another with --port.") from error
     headers = {"Authorization": f"Bearer {key}"}
     async with aiohttp.ClientSession(headers=headers, timeout=_TIMEOUT) as session:
         base = f"{url.rstrip('/')}/api/v1/webhooks"
@@ -48,7 +56,7 @@ async def run(url: str, key: str, port: int, environments: list[str]) -> None:
             await stop.wait()
             await session.delete(f"{base}/{made['id']}")
         except aiohttp.ClientError as error:
-            raise ReceiveError(f"No Runlane answers at {url} ({error}).") from error
+            raise StartError(f"No Runlane answers at {url} ({error}).") from error
         finally:
             await runner.cleanup()
 
@@ -73,7 +81,7 @@ async def _register(
     async with session.post(base, json=body) as response:
         answer: dict[str, str] = await response.json(content_type=None)
         if response.status != web.HTTPCreated.status_code:
-            raise ReceiveError(f"The webhook was refused: {answer.get('detail', response.status)}")
+            raise StartError(f"The webhook was refused: {answer.get('detail', response.status)}")
         return answer
 
 

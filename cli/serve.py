@@ -1,29 +1,23 @@
-"""Running the API and the worker as processes: start, serve, and leave in good order."""
+"""What every process of ours needs at its start: settings turned into connections, and signals."""
 
 import asyncio
-import gc
 import importlib
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from random import SystemRandom
 
 import psycopg
 
-from api.app import create_app
-from api.server import WebServer
-from api.waiters import Waiters
 from cli import database
-from shared import crashpoints, deps, log
+from shared import crashpoints, deps
 from shared.clock import SystemClock
 from shared.deps import Deps
 from shared.queue.connection import connect
 from shared.queue.lanes import Lanes
-from shared.services import keys, readiness
 from shared.settings import Settings
 from shared.store import schema
 from shared.store.database import Store
-from worker.main import WorkerProcess
 
 new_event_loop: Callable[[], asyncio.AbstractEventLoop]
 try:
@@ -32,10 +26,6 @@ except ImportError:  # no wheel for Windows
     new_event_loop = asyncio.new_event_loop
 
 CONNECT_S = 10.0
-NOTE_USES_S = 30.0
-_log = log.get(__name__)
-
-__all__ = ["StartError", "Stop", "new_event_loop", "opened", "serve_api", "serve_worker"]
 
 
 class StartError(Exception):
@@ -90,68 +80,6 @@ async def opened(settings: Settings, *, worker: bool = False) -> AsyncIterator[t
         await lanes.aclose()
 
 
-async def serve_api(
-    settings: Settings, stop: Stop, ready: Callable[[str], Awaitable[None]] | None = None
-) -> None:
-    """Serve requests until asked to stop. Raises `StartError`, also for a port that is taken."""
-    async with opened(settings) as (state, _):
-        waiters = Waiters(state)
-        server = WebServer(
-            create_app(state, waiters),
-            host=settings.api_host,
-            port=settings.api_port,
-            receive_timeout_s=settings.receive_timeout_s,
-        )
-        try:
-            await server.start()
-        except OSError as error:
-            raise StartError(
-                f"Cannot listen on {settings.api_host}:{settings.api_port} "
-                f"({error.strerror or error}): set API_PORT or API_HOST to something free."
-            ) from error
-        noting = asyncio.create_task(_note_uses_forever(state))
-        try:
-            url = f"http://{_url_host(settings.api_host)}:{server.port}"
-            gc.freeze()  # what was made at start stays: no collection need look at it
-            _log.info("api_ready", url=url)
-            if ready is not None:
-                await ready(url)
-            await stop.asked.wait()
-        finally:
-            await waiters.close()
-            await server.stop(settings.request_deadline_s)
-            noting.cancel()
-            with suppress(psycopg.Error):
-                await keys.note_uses(state)
-
-
-async def serve_worker(settings: Settings, stop: Stop) -> None:
-    """Work until asked to stop, then drain. Raises `StartError`, or what broke the worker."""
-    async with opened(settings, worker=True) as (state, lanes):
-        await _check_redis(state, lanes)
-        process = WorkerProcess(state, lanes)
-        await process.start()
-        _log.info("worker_ready", slots=settings.slots)
-        try:
-            await _until_stopped(process, stop)
-            draining = asyncio.ensure_future(process.drain())
-            at_once = asyncio.ensure_future(stop.now.wait())
-            await asyncio.wait({draining, at_once}, return_when=asyncio.FIRST_COMPLETED)
-            draining.cancel()
-            at_once.cancel()
-        finally:
-            await process.stop()
-
-
-async def _until_stopped(process: WorkerProcess, stop: Stop) -> None:
-    while not stop.asked.is_set():
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stop.asked.wait(), 1.0)
-        error = process.failed()
-        if error is not None:
-            raise error
-
-
 async def _store(settings: Settings, *, worker: bool) -> Store:
     url = settings.database_url.get_secret_value()
     if not url:
@@ -194,27 +122,6 @@ def _lanes(settings: Settings) -> Lanes:
         )
     except ValueError as error:
         raise StartError(f"REDIS_URL cannot be used ({_first_line(error)}).") from error
-
-
-async def _check_redis(state: Deps, lanes: Lanes) -> None:
-    """Warn about a Redis that may lose or refuse rings; runs are safe either way."""
-    for warning in await readiness.redis_warnings(lanes, state.settings.ring_budget_s):
-        _log.warning("redis_setting", warning=warning)
-
-
-async def _note_uses_forever(state: Deps) -> None:
-    while True:
-        await asyncio.sleep(NOTE_USES_S)
-        try:
-            await keys.note_uses(state)
-        except psycopg.Error as error:
-            _log.warning("key_uses_unwritten", error=type(error).__name__)
-
-
-def _url_host(host: str) -> str:
-    if host in {"0.0.0.0", "::", ""}:  # noqa: S104 (a comparison, nothing listens here)
-        return "127.0.0.1"
-    return f"[{host}]" if ":" in host else host
 
 
 def _first_line(error: BaseException) -> str:

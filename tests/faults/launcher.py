@@ -11,7 +11,12 @@ from typing import Any, NoReturn
 
 import worker.providers.anthropic
 import worker.providers.openai  # noqa: F401 (imported for every child at once)
-from cli import main
+from cli import (
+    main,
+    operator,  # noqa: F401 (as above)
+    serve_api,  # noqa: F401
+    serve_worker,  # noqa: F401
+)
 
 
 def _become(order: dict[str, Any]) -> NoReturn:

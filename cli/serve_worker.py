@@ -1,0 +1,47 @@
+"""The worker as a process: work, drain, and leave in good order."""
+
+import asyncio
+from contextlib import suppress
+
+from cli.serve import Stop, opened
+from shared import log
+from shared.deps import Deps
+from shared.queue.lanes import Lanes
+from shared.services import readiness
+from shared.settings import Settings
+from worker.main import WorkerProcess
+
+_log = log.get(__name__)
+
+
+async def serve_worker(settings: Settings, stop: Stop) -> None:
+    """Work until asked to stop, then drain. Raises `StartError`, or what broke the worker."""
+    async with opened(settings, worker=True) as (state, lanes):
+        await _check_redis(state, lanes)
+        process = WorkerProcess(state, lanes)
+        await process.start()
+        _log.info("worker_ready", slots=settings.slots)
+        try:
+            await _until_stopped(process, stop)
+            draining = asyncio.ensure_future(process.drain())
+            at_once = asyncio.ensure_future(stop.now.wait())
+            await asyncio.wait({draining, at_once}, return_when=asyncio.FIRST_COMPLETED)
+            draining.cancel()
+            at_once.cancel()
+        finally:
+            await process.stop()
+
+
+async def _until_stopped(process: WorkerProcess, stop: Stop) -> None:
+    while not stop.asked.is_set():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.asked.wait(), 1.0)
+        error = process.failed()
+        if error is not None:
+            raise error
+
+
+async def _check_redis(state: Deps, lanes: Lanes) -> None:
+    """Warn about a Redis that may lose or refuse rings; runs are safe either way."""
+    for warning in await readiness.redis_warnings(lanes, state.settings.ring_budget_s):
+        _log.warning("redis_setting", warning=warning)
