@@ -45,6 +45,8 @@ class Store:
                 (
                     "-c timezone=UTC",
                     "-c jit=off",
+                    # Planning our statements takes longer than running them: once a connection.
+                    "-c plan_cache_mode=force_generic_plan",
                     f"-c statement_timeout={round(statement_timeout_s * 1000)}",
                     f"-c lock_timeout={round(lock_timeout_s * 1000)}",
                     "-c idle_in_transaction_session_timeout=10000",
