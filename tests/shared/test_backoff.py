@@ -52,10 +52,7 @@ def test_what_a_provider_tells_wins_up_to_an_hour(told: float | None, expected: 
 
 
 def test_a_delivery_follows_its_schedule_until_it_is_exhausted() -> None:
-    waits = [
-        backoff.webhook_wait_s(tries, SCHEDULE, 0, Random(1))
-        for tries in range(12)
-    ]
+    waits = [backoff.webhook_wait_s(tries, SCHEDULE, 0, Random(1)) for tries in range(12)]
 
     assert [*SCHEDULE, None, None] == waits
 
