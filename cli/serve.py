@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from random import SystemRandom
 
 import psycopg
+import tenacity
 
 from cli import database
 from shared import crashpoints, deps
@@ -17,7 +18,7 @@ from shared.queue.connection import connect
 from shared.queue.lanes import Lanes
 from shared.settings import Settings
 from shared.store import schema
-from shared.store.database import Store
+from shared.store.database import Store, lost
 
 new_event_loop: Callable[[], asyncio.AbstractEventLoop]
 try:
@@ -26,6 +27,7 @@ except ImportError:  # no wheel for Windows
     new_event_loop = asyncio.new_event_loop
 
 CONNECT_S = 10.0
+STARTING_S = 3.0
 
 
 class StartError(Exception):
@@ -104,8 +106,17 @@ async def _store(settings: Settings, *, worker: bool) -> Store:
     return store
 
 
+@tenacity.retry(
+    retry=tenacity.retry_if_exception(lost),
+    stop=tenacity.stop_after_delay(STARTING_S),
+    wait=tenacity.wait_fixed(0.25),
+    reraise=True,
+)
 async def _probe(url: str) -> None:
-    """Try one connection by itself: its error says more than a pool's time-out."""
+    """Try one connection by itself: its error says more than a pool's time-out.
+
+    A server that starts beside us gets a few seconds; a wrong password does not.
+    """
     connection = await psycopg.AsyncConnection.connect(url, connect_timeout=database.CONNECT_S)
     await connection.close()
 
