@@ -57,3 +57,15 @@ def test_decisions_are_numbered_without_gaps() -> None:
     numbers = sorted(path.name[:4] for path in (ROOT / "docs" / "decisions").glob("*.md"))
 
     assert [f"{number:04}" for number in range(1, len(numbers) + 1)] == numbers
+
+
+def test_every_test_that_a_promise_names_exists() -> None:
+    page = (ROOT / "docs/explanation/guarantees.md").read_text()
+    written = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+
+    named = set(re.findall(r"`(test_\w+)`", page))
+    files = set(re.findall(r"`([a-z]+(?:/\w+)*/test_\w+\.py)`", page))
+
+    assert [] == sorted(name for name in named if f"def {name}(" not in written)
+    assert [] == sorted(name for name in files if not (ROOT / "tests" / name).is_file())
+    assert len(named) > 10
