@@ -264,7 +264,7 @@ def is_uncertain(error: psycopg.Error, *, before: bool) -> bool:
 
     Raises what the caller is told where it is known: that nothing was stored, or that it failed.
     """
-    if isinstance(error, psycopg.errors.LockNotAvailable):
+    if isinstance(error, psycopg.errors.LockNotAvailable) and not before:
         raise key_in_use() from error
     if database.lost(error):
         return True

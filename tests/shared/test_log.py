@@ -103,6 +103,18 @@ def test_what_is_no_secret_stays_as_it_is() -> None:
     assert str(run_id) == _scrubbed(run_id=run_id)["run_id"]
 
 
+def test_what_postgresql_quotes_of_a_row_or_a_document_is_hidden() -> None:
+    error = (
+        "unsupported Unicode escape sequence\nDETAIL:  Failing row contains (my prompt).\n"
+        'CONTEXT:  JSON data, line 1: {"name":"my prompt...'
+    )
+
+    shown = _scrubbed(error=error)["error"]
+
+    assert "my prompt" not in shown
+    assert shown.startswith("unsupported Unicode escape sequence")
+
+
 def test_settings_do_not_print_their_secrets() -> None:
     settings = Settings(
         database_url=CANARIES["password in a URL"], master_key="k:abc", openai_api_key=KEY

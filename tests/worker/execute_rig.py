@@ -1,4 +1,4 @@
-"""A worker's hands without its claim loop, over a store and providers that can be made to fail."""
+"""A worker's hands without its claim loop, over a store and providers that fail as told."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -36,13 +36,14 @@ class Cut:
     carried_out: bool
     times: int
     until: asyncio.Event | None
+    error: psycopg.Error | None
 
 
 class CutStore(Store):
     """A store whose connection is lost at chosen statements: before they arrive, or after."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(url, size=5)
+        super().__init__(url, size=3)
         self.cuts: list[Cut] = []
         self.cut = asyncio.Event()
         self.looked = 0
@@ -51,7 +52,16 @@ class CutStore(Store):
         self, word: str, *, carried_out: bool, times: int = 1, until: asyncio.Event | None = None
     ) -> None:
         """`until` lets the statement hang before its connection is lost."""
-        self.cuts.append(Cut(word, carried_out, times, until))
+        lost = psycopg.OperationalError("the connection is lost")
+        self.cuts.append(Cut(word, carried_out, times, until, lost))
+
+    def fail_at(self, word: str, error: psycopg.Error, *, times: int = 1) -> None:
+        """Let the server refuse the next statements with this word in them."""
+        self.cuts.append(Cut(word, carried_out=False, times=times, until=None, error=error))
+
+    def hold_at(self, word: str, until: asyncio.Event) -> None:
+        """Let the next statement with this word in it wait."""
+        self.cuts.append(Cut(word, carried_out=False, times=1, until=until, error=None))
 
     async def fetch(self, statement: str, parameters: Parameters) -> Sequence[TupleRow]:
         self.looked += HELD in statement
@@ -63,7 +73,8 @@ class CutStore(Store):
                 self.cut.set()
                 if cut.until is not None:
                     await cut.until.wait()
-                raise psycopg.OperationalError("the connection is lost")
+                if cut.error is not None:
+                    raise cut.error
         return await super().fetch(statement, parameters)
 
 

@@ -42,7 +42,7 @@ def settings_of_a_server_with_keys(settings: Settings, vendors: VendorServer) ->
 
 @pytest.fixture(name="store")
 async def quickly_emptied_store(settings: Settings) -> AsyncIterator[Store]:
-    store = Store(settings.database_url.get_secret_value(), size=5)
+    store = Store(settings.database_url.get_secret_value(), size=3)
     await store.open(wait_s=10)
     yield store
     await empty(store)

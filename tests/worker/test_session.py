@@ -37,7 +37,7 @@ def settings_with_quick_renewals(settings: Settings) -> Settings:
 
 @pytest.fixture(name="store")
 async def quickly_emptied_store(settings: Settings) -> AsyncIterator[Store]:
-    store = Store(settings.database_url.get_secret_value(), size=5)
+    store = Store(settings.database_url.get_secret_value(), size=3)
     await store.open(wait_s=10)
     yield store
     await empty(store)

@@ -12,7 +12,7 @@ from tests.shared.store.rig import Rig, a_rig, empty
 
 @pytest.fixture(name="store")
 async def quickly_emptied_store(settings: Settings) -> AsyncIterator[Store]:
-    store = Store(settings.database_url.get_secret_value(), size=5)
+    store = Store(settings.database_url.get_secret_value(), size=3)
     await store.open(wait_s=10)
     yield store
     await empty(store)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from psycopg import sql
 
 from shared.deps import Deps, Target
 from shared.domain import api_keys, signing, versions
@@ -219,13 +218,15 @@ class Rig:
         return moved.deliveries[0]
 
 
+_EMPTY = f"""DO $$ BEGIN
+  PERFORM set_config('session_replication_role', 'replica', true);
+  {"; ".join(f"DELETE FROM {table.name}" for table in METADATA.sorted_tables)};
+END $$"""
+
+
 async def empty(store: Store) -> None:
     """Empty every table row by row: that takes 1 ms, TRUNCATE takes 110."""
-    names = [table.name for table in METADATA.sorted_tables]
-    async with await store.connect_alone() as connection, connection.transaction():
-        await connection.execute("SET LOCAL session_replication_role = replica")
-        for name in names:
-            await connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(name)))
+    await store.execute(_EMPTY, {})
 
 
 async def a_rig(
