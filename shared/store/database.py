@@ -41,17 +41,7 @@ class Store:
             "keepalives_count": 3,
             "tcp_user_timeout": 15_000,
             "application_name": "runlane",
-            "options": " ".join(
-                (
-                    "-c timezone=UTC",
-                    "-c jit=off",
-                    # Planning our statements takes longer than running them: once a connection.
-                    "-c plan_cache_mode=force_generic_plan",
-                    f"-c statement_timeout={round(statement_timeout_s * 1000)}",
-                    f"-c lock_timeout={round(lock_timeout_s * 1000)}",
-                    "-c idle_in_transaction_session_timeout=10000",
-                )
-            ),
+            "options": _options(statement_timeout_s, lock_timeout_s),
         }
         self._pool: AsyncConnectionPool[AsyncConnection[TupleRow]] = AsyncConnectionPool(
             url,
@@ -127,6 +117,19 @@ class Store:
         connection = await self._pool.getconn()
         await connection.set_autocommit(False)
         return connection
+
+
+def _options(statement_timeout_s: float, lock_timeout_s: float) -> str:
+    settings = {
+        "timezone": "UTC",
+        "jit": "off",
+        # Planning our statements takes longer than running them: once a connection.
+        "plan_cache_mode": "force_generic_plan",
+        "statement_timeout": round(statement_timeout_s * 1000),
+        "lock_timeout": round(lock_timeout_s * 1000),
+        "idle_in_transaction_session_timeout": 10_000,
+    }
+    return " ".join(f"-c {name}={value}" for name, value in settings.items())
 
 
 def lost(error: BaseException) -> bool:
