@@ -11,6 +11,7 @@ from shared import log
 from shared.deps import Deps
 from shared.ids import RunId
 from shared.store import reading
+from shared.tasks import end
 
 CHECK_S = 2.0
 AGAIN_S = 1.0
@@ -58,10 +59,8 @@ class Waiters:
     async def close(self) -> None:
         """Let nobody in any more and send on whoever waits."""
         self._closed = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
         self._wake(list(self._waiting))
+        await end(self._tasks)
 
     def _wake(self, run_ids: Sequence[RunId]) -> None:
         for run_id in run_ids:

@@ -7,6 +7,7 @@ from shared.clock import Clock
 from shared.settings import Settings
 
 SIM = "sim"
+MAX_CIRCUITS = 10_000  # beyond it those that are closed start counting anew
 Key = tuple[str, str, str]
 """Provider, credential (a digest, never the key itself), model."""
 
@@ -77,6 +78,8 @@ class Breakers:
         """
         if key[0] == SIM:
             return False
+        if len(self._circuits) >= MAX_CIRCUITS:
+            self._circuits = {k: c for k, c in self._circuits.items() if c.open_until is not None}
         circuit = self._circuits.setdefault(key, _Circuit())
         now = self._clock.monotonic()
         if circuit.open_until is not None and circuit.probing and not failed:

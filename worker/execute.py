@@ -138,8 +138,12 @@ class Executor:
                 try:
                     await self._passed_on(await self._outcomes.submit(outcome))
                 except psycopg.Error as error:
-                    _log.warning("spilled_result_waits", error=type(error).__name__)
-                    break
+                    if database.away(error):
+                        _log.warning("spilled_result_waits", error=type(error).__name__)
+                        break
+                    _log.exception("spilled_result_refused", file=path.name)
+                    path.rename(path.with_suffix(".refused"))
+                    continue
                 path.unlink(missing_ok=True)
                 _log.info("spilled_result_imported", run_id=outcome.run_id)
             await asyncio.sleep(IMPORT_S)

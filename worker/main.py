@@ -7,8 +7,8 @@ from shared import log
 from shared.deps import Deps
 from shared.ids import RunId
 from shared.queue.lanes import Lanes
+from shared.tasks import end
 from worker import deliver, execute, http, lanes, session, sweep
-from worker.patience import end
 from worker.providers import prices, registry
 
 _log = log.get(__name__)

@@ -1,7 +1,7 @@
-"""Waiting: for the database to come back, and for tasks to end."""
+"""Waiting for the database to come back, for steps that are safe to repeat."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import psycopg
@@ -11,8 +11,6 @@ from shared.store import database
 Result = TypeVar("Result")
 
 AGAIN_S, AGAIN_MAX_S = 0.1, 2.0
-CANCEL_S = 0.5
-CANCELS = 20
 
 
 async def patiently(step: Callable[[], Awaitable[Result]]) -> Result:
@@ -26,17 +24,3 @@ async def patiently(step: Callable[[], Awaitable[Result]]) -> Result:
                 raise
         await asyncio.sleep(wait_s)
         wait_s = min(2 * wait_s, AGAIN_MAX_S)
-
-
-async def end(tasks: "Iterable[asyncio.Task[None]]") -> None:
-    """Cancel tasks and wait until they have ended, at most ten seconds.
-
-    Once is not enough: before Python 3.12 `wait_for`, in redis-py, may swallow a cancellation.
-    """
-    pending = {task for task in tasks if not task.done()}
-    for _ in range(CANCELS):
-        if not pending:
-            return
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=CANCEL_S)

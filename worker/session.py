@@ -14,7 +14,7 @@ from shared import log
 from shared.deps import Deps
 from shared.ids import RunId, SessionId, new_id
 from shared.store import sessions
-from worker.patience import end
+from shared.tasks import end
 
 _log = log.get(__name__)
 

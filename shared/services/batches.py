@@ -109,7 +109,8 @@ async def _store(
                 return [Accepted(RunId(UUID(r.id)), UUID(r.thread_id), "queued") for r in rows]
             answers = await submitting.insert_all(deps.store, rows)
         except psycopg.Error as error:
-            uncertain = submissions.is_uncertain(error, before=uncertain)
+            keyed = any(row.idempotency_key is not None for row in rows)
+            uncertain = submissions.is_uncertain(error, before=uncertain, keyed=keyed)
             await asyncio.sleep(AGAIN_S)
         else:
             return _accepted(answers)

@@ -36,6 +36,7 @@ from shared.vault import VaultError
 LATEST = "__latest__"
 OPERATION = "runs.submit"
 STALE_TRIES = 5
+MAX_SPELLINGS = 5_000  # of prompts, versions and environments that one workspace uses
 _READS_HISTORY = frozenset({Memory.READ_ONLY, Memory.READ_WRITE})
 
 
@@ -138,6 +139,8 @@ async def resolve(
     if known is None or any(t.catalog_version != target.catalog_version for t in known.values()):
         known = {}
         deps.targets.put(workspace_id, known)
+    if len(known) >= MAX_SPELLINGS:
+        known.clear()
     known[wanted] = target
     return target
 
@@ -255,16 +258,17 @@ async def _store(deps: Deps, new: NewRun, ends_at: float) -> Stored | Stale | Ta
                 raise UnavailableError("The database is too slow; nothing was stored.") from error
             raise OutcomeUnknownError(new.id) from error
         except psycopg.Error as error:
-            uncertain = is_uncertain(error, before=uncertain)
+            keyed = new.idempotency_key is not None
+            uncertain = is_uncertain(error, before=uncertain, keyed=keyed)
         await asyncio.sleep(min(0.1, max(ends_at - asyncio.get_running_loop().time(), 0)))
 
 
-def is_uncertain(error: psycopg.Error, *, before: bool) -> bool:
+def is_uncertain(error: psycopg.Error, *, before: bool, keyed: bool) -> bool:
     """Whether, after this error, it is unknown if an insert was carried out: then insert again.
 
     Raises what the caller is told where it is known: that nothing was stored, or that it failed.
     """
-    if isinstance(error, psycopg.errors.LockNotAvailable) and not before:
+    if isinstance(error, psycopg.errors.LockNotAvailable) and keyed and not before:
         raise key_in_use() from error
     if database.lost(error):
         return True

@@ -20,13 +20,13 @@ from shared.domain import signing
 from shared.ids import DeliveryId, EndpointId
 from shared.settings import Settings
 from shared.store.ending import DueDelivery
+from shared.tasks import end
 from shared.vault import Vault
 from tests.shared.store.rig import Rig, Row, a_rig, empty, outcome
 from tests.worker.execute_rig import CutStore
 from tests.worker.lane_rig import until
 from worker.deliver import Deliverer
 from worker.http import GuardedClient
-from worker.patience import end
 
 RECORD = "INSERT INTO delivery_tries"
 SECRET = signing.new_secret()

@@ -5,7 +5,8 @@ import asyncio
 import psycopg
 import pytest
 
-from worker.patience import end, patiently
+from shared.tasks import end
+from worker.patience import patiently
 
 
 async def test_a_step_is_repeated_until_the_database_takes_it() -> None:

@@ -17,9 +17,9 @@ from shared.settings import Settings
 from shared.store import submitting
 from shared.store.database import Store
 from shared.store.submitting import Stored
+from shared.tasks import end
 from tests.shared.store.rig import LEASE_IS_OVER, Rig, a_rig, empty
 from tests.worker.lane_rig import until
-from worker.patience import end
 from worker.sweep import BATCH, Sweeper
 
 NOBODY = "redis://127.0.0.1:1"
