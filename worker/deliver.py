@@ -28,6 +28,7 @@ _GONE = 410
 _TOLD = frozenset({429, 502, 503, 504})
 
 _log = log.get(__name__)
+_headers = msgspec.json.Decoder(dict[str, str])
 
 
 class Deliverer:
@@ -176,7 +177,7 @@ class Deliverer:
         ]
         if not secrets:
             raise signing.SecretError("The endpoint has no secret to sign with.")
-        headers = {"content-type": "application/json"}
+        headers = self._own_headers(due) | {"content-type": "application/json"}
         if due.format == WebhookFormat.PROMPTJUGGLER:
             body = _promptjuggler_body(due)
             # Signed with the oldest live secret: this format's receivers know only one.
@@ -187,6 +188,13 @@ class Deliverer:
                 secrets, event_id=str(due.event_id), timestamp_s=timestamp_s, body=body
             )
         return headers | signed, body
+
+    def _own_headers(self, due: DueDelivery) -> dict[str, str]:
+        """The headers that the endpoint's owner wants along, judged when they were set."""
+        if due.headers is None:
+            return {}
+        place = ("webhook_endpoints", "headers", due.endpoint_id, due.workspace_id)
+        return _headers.decode(self._deps.vault.open(b64decode(due.headers), *place))
 
 
 def _promptjuggler_body(due: DueDelivery) -> bytes:

@@ -25,7 +25,7 @@ WITH ready AS MATERIALIZED (
     RETURNING y.id, y.lease_no, y.tries, y.event_id, y.endpoint_id
   )
 SELECT y.id, y.lease_no, y.tries, v.id, v.run_id, v.type, v.body, w.id, w.workspace_id, w.url,
-  w.format, w.include_output, {sealed_secrets("w.id")}::text
+  w.format, w.include_output, encode(w.headers, 'base64'), {sealed_secrets("w.id")}::text
 FROM mine y JOIN events v ON v.id = y.event_id JOIN webhook_endpoints w ON w.id = y.endpoint_id
 """
 

@@ -78,6 +78,7 @@ class DueDelivery(msgspec.Struct, frozen=True):
     url: str
     format: str
     include_output: bool
+    headers: str | None
     secrets: tuple[tuple[UUID, str], ...]
 
 
@@ -128,7 +129,8 @@ def ending(lease: str = "0") -> str:
     SELECT event_id, workspace_id, environment_id, run_id, type, body FROM bodies
   ),
   wanted AS MATERIALIZED (
-    SELECT {UUID7} AS id, b.*, w.id AS endpoint_id, w.url, w.format, w.include_output
+    SELECT {UUID7} AS id, b.*, w.id AS endpoint_id, w.url, w.format, w.include_output,
+      w.headers
     FROM bodies b JOIN webhook_endpoints w ON w.workspace_id = b.workspace_id
     WHERE w.deleted_at IS NULL AND w.disabled_at IS NULL
       AND (cardinality(w.environment_ids) = 0 OR b.environment_id = ANY(w.environment_ids))
@@ -220,6 +222,7 @@ WITH item AS MATERIALIZED (SELECT * FROM {_ITEM}),
       'event_id', y.event_id, 'run_id', y.run_id, 'event_type', y.type, 'body', y.body,
       'endpoint_id', y.endpoint_id, 'workspace_id', y.workspace_id, 'url', y.url,
       'format', y.format, 'include_output', y.include_output,
+      'headers', encode(y.headers, 'base64'),
       'secrets', {sealed_secrets("y.endpoint_id")}))::text AS list
     FROM wanted y GROUP BY y.run_id
   )

@@ -17,8 +17,9 @@ from standardwebhooks.webhooks import WebhookVerificationError
 
 from shared.deps import Deps
 from shared.domain import signing
-from shared.ids import DeliveryId, EndpointId
+from shared.ids import DeliveryId, EndpointId, new_id
 from shared.settings import Settings
+from shared.store import deliveries
 from shared.store.ending import DueDelivery
 from shared.tasks import end
 from shared.vault import Vault
@@ -203,6 +204,23 @@ def _verifies(secret: str, request: Request) -> bool:
     except WebhookVerificationError:
         return False
     return True
+
+
+async def test_the_headers_an_endpoint_asks_for_are_sent_along(
+    rig: Rig, deps: Deps, receiver: Receiver
+) -> None:
+    endpoint_id = EndpointId(new_id())
+    place = ("webhook_endpoints", "headers", endpoint_id, rig.tenant.workspace_id)
+    sealed = deps.vault.seal(b'{"X-Tenant": "acme"}', *place)
+    at_once = await _delivery(rig, receiver, id=endpoint_id, headers=sealed)
+    await rig.run("UPDATE deliveries SET next_try_at = now()")
+    (again,) = await deliveries.claim_due(deps.store, limit=1, lease_s=60)
+
+    await _send(deps, at_once)
+    await _send(deps, again)
+
+    assert ["acme", "acme"] == [request.headers["x-tenant"] for request in receiver.requests]
+    assert all(_verifies(SECRET, request) for request in receiver.requests)
 
 
 async def test_an_endpoint_may_do_without_the_output(

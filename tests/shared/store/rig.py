@@ -181,7 +181,7 @@ class Rig:
 
     async def endpoint(self, url: str = "https://example.com/hook", **columns: Any) -> EndpointId:
         """A webhook endpoint with one secret."""
-        endpoint_id = EndpointId(new_id())
+        endpoint_id = EndpointId(columns.get("id") or new_id())
         values = {
             "id": endpoint_id,
             "workspace_id": self.tenant.workspace_id,
