@@ -6,10 +6,10 @@ import anthropic
 import msgspec
 
 from shared.clock import Clock
-from shared.deps import Recent
 from shared.domain.completions import Completion, CompletionRequest, Message, Usage
 from shared.domain.states import IncompleteReason
 from worker.providers import wire
+from worker.providers.caller import Caller
 from worker.providers.transport import Answer, HttpClient
 
 DEFAULT_MAX_TOKENS = 8192  # the API wants a number; what every current model accepts
@@ -71,40 +71,18 @@ class AnthropicProvider:
     name = "anthropic"
 
     def __init__(self, *, base_url: str, http_client: HttpClient, clock: Clock) -> None:
-        self._clock = clock
-        self._http = http_client
-        self._sdk = anthropic.AsyncAnthropic(
+        sdk = anthropic.AsyncAnthropic(
             api_key="given with each call", base_url=base_url, max_retries=0
         )
-        self._url = f"{str(self._sdk.base_url).rstrip('/')}/v1/messages"
-        self._headers: Recent[str, dict[str, str]] = Recent(1_000)
+        self._caller = Caller(sdk, "v1/messages", http_client=http_client, clock=clock)
 
     async def complete(self, request: CompletionRequest) -> Completion:
         wire.check_key(request)
-        answer = await self._http.post(
-            self._url,
-            headers=self._headers_of(request.api_key) | wire.call_headers(request),
-            body=msgspec.json.encode(_body(request)),
-            timeout_s=request.timeout_s,
-        )
-        if answer.is_error:
-            raise wire.from_status(
-                answer.status, answer.body, answer.headers, request, self._clock.now()
-            )
+        answer = await self._caller.post(request, msgspec.json.encode(_body(request)))
         return _completion(request, answer)
 
     async def aclose(self) -> None:
-        await self._http.aclose()
-        await self._sdk.close()
-
-    def _headers_of(self, api_key: str) -> dict[str, str]:
-        """The SDK's own headers and authentication, put together once for each key."""
-        headers = self._headers.get(api_key)
-        if headers is None:
-            keyed = self._sdk.with_options(api_key=api_key)
-            headers = wire.sdk_headers(keyed.default_headers, keyed.auth_headers)
-            self._headers.put(api_key, headers)
-        return headers
+        await self._caller.aclose()
 
 
 def _body(request: CompletionRequest) -> _Body:
