@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from shared.domain import models
+from shared.domain import documents, models
 from shared.domain.completions import ModelParams
 from shared.domain.states import Lane, UnknownOutcome
 from shared.errors import Flaw, UnacceptableError
@@ -92,7 +92,7 @@ def _environment_flaws(variables: dict[str, str]) -> Iterator[Flaw]:
     for name in variables:
         if not _VARIABLE.fullmatch(name):
             yield Flaw(
-                f"/envVars/{_escaped(name)}",
+                f"/envVars{documents.step(name)}",
                 "A variable's name is a capital letter, then capitals, digits and underscores.",
             )
 
@@ -101,7 +101,7 @@ def _metadata_flaws(metadata: dict[str, str | list[str]]) -> Iterator[Flaw]:
     if len(metadata) > MAX_METADATA:
         yield Flaw("/metadata", f"At most {MAX_METADATA} keys may be given.")
     for key, value in metadata.items():
-        pointer = f"/metadata/{_escaped(key)}"
+        pointer = f"/metadata{documents.step(key)}"
         if not 0 < len(key) <= MAX_METADATA_KEY or _CONTROL.search(key):
             yield Flaw(pointer, f"A key is 1 to {MAX_METADATA_KEY} printable characters.")
         values = [value] if isinstance(value, str) else value
@@ -147,7 +147,3 @@ def _is_beyond(moment: datetime) -> bool:
     except OverflowError:
         return True
     return False
-
-
-def _escaped(step: str) -> str:
-    return step.replace("~", "~0").replace("/", "~1")
