@@ -76,8 +76,10 @@ async def submit(deps: Deps, principal: Principal, request: Request) -> Accepted
     """
     submissions.check(request.body, now=deps.clock.now())
     chosen = (new_id(), request.body.thread or new_id())
-    for _ in range(STALE_TRIES):
+    for tries in range(STALE_TRIES):
         new = await prepare(deps, principal, request, chosen)
+        if tries:
+            new = msgspec.structs.replace(new, again=True)
         if request.stores is not None:
             request.stores(new.id)
         stored = await _store(deps, new, request.ends_at)
@@ -260,6 +262,7 @@ async def _store(deps: Deps, new: NewRun, ends_at: float) -> Stored | Stale | Ta
         except psycopg.Error as error:
             keyed = new.idempotency_key is not None
             uncertain = is_uncertain(error, before=uncertain, keyed=keyed)
+        new = msgspec.structs.replace(new, again=True)
         await asyncio.sleep(min(0.1, max(ends_at - asyncio.get_running_loop().time(), 0)))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from shared.ids import RunId, WorkspaceId, new_id
 from shared.store import submitting, sweeping
@@ -16,6 +17,7 @@ from tests.shared.store.rig import Rig, base64
 
 FAR = "2999-01-01T00:00:00Z"
 DAY_S = 86_400
+_OWN = {"id", "created_at", "available_at", "expires_at"}
 
 
 def _keyed(rig: Rig, key: str, *, fingerprint: str = "ab", **changes: Any) -> NewRun:
@@ -85,7 +87,8 @@ async def test_a_stored_run_waits_with_everything_it_was_given(rig: Rig) -> None
 
 async def test_answers_come_in_the_order_of_the_batch(rig: Rig) -> None:
     await _insert(rig, taken := rig.new())
-    batch = [rig.new(), taken, rig.new(catalog_version=99), rig.new(run_at=FAR)]
+    again = replace(taken, again=True)
+    batch = [rig.new(), again, rig.new(catalog_version=99), rig.new(run_at=FAR)]
 
     answers = await _insert(rig, *reversed(batch))
 
@@ -132,11 +135,42 @@ async def test_a_batch_executed_again_changes_nothing(rig: Rig) -> None:
     await _insert(rig, *batch)
     before = await rig.rows("SELECT * FROM runs ORDER BY id")
 
-    again = await _insert(rig, *batch)
+    again = await _insert(rig, *(replace(run, again=True) for run in batch))
 
     assert [Taken()] * 3 == again
     assert before == await rig.rows("SELECT * FROM runs ORDER BY id")
     assert [{"last_turn": 1}] == await rig.rows("SELECT last_turn FROM turns")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"run_at": FAR, "deadline": FAR, "history_read": True},
+        {"run_at": "2020-01-01T00:00:00Z", "params": "{}", "model_overridden": True},
+    ],
+)
+async def test_the_short_statement_stores_what_the_whole_one_does(
+    rig: Rig, changes: dict[str, Any]
+) -> None:
+    new = rig.new(**changes)
+    other = replace(new, id=str(new_id()), again=True)
+
+    (short,), (whole,) = await _insert(rig, new), await _insert(rig, other)
+
+    assert isinstance(short, Stored)
+    assert isinstance(whole, Stored)
+    rows = await rig.rows("SELECT * FROM runs ORDER BY id")
+    same = [{name: row[name] for name in row.keys() - _OWN} for row in rows]
+    assert 2 == len(same)
+    assert same[0] == same[1]
+    assert (short.thread_id, short.status) == (whole.thread_id, whole.status)
+
+
+async def test_a_stale_submission_is_noticed_by_the_short_statement_too(rig: Rig) -> None:
+    answers = await _insert(rig, rig.new(), rig.new(catalog_version=99))
+
+    assert [Stored, Stale] == [type(answer) for answer in answers]
 
 
 async def test_a_stored_run_is_found_by_its_id_in_its_workspace_only(rig: Rig) -> None:
