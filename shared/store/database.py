@@ -125,6 +125,8 @@ def _options(statement_timeout_s: float, lock_timeout_s: float) -> str:
         "jit": "off",
         # Planning our statements takes longer than running them: once a connection.
         "plan_cache_mode": "force_generic_plan",
+        # Such a plan is made while tables are still small, and would go on reading them whole.
+        "enable_seqscan": "off",
         "statement_timeout": round(statement_timeout_s * 1000),
         "lock_timeout": round(lock_timeout_s * 1000),
         "idle_in_transaction_session_timeout": 10_000,
