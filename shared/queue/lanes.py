@@ -164,6 +164,7 @@ class Lanes(ArqRedis):
         """Take due ids out of the lanes, as many as there is room for.
 
         The reply lost with its connection loses the ids as well: the sweeper rings them again.
+        Raises `OutOfMemoryError` when there is nothing to take and no ring could enter either.
         """
         args = (limit, room.shared, *room.floors, *room.weights)
         return _read_claim(await self._claim(keys=_CLAIM_KEYS, args=args))

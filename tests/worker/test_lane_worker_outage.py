@@ -204,6 +204,21 @@ async def test_what_waits_still_runs_when_redis_is_out_of_memory(lanes: Lanes) -
         await until(lambda: len(handler.ended) == 300)
 
 
+async def test_runs_come_from_the_database_while_redis_is_out_of_memory(lanes: Lanes) -> None:
+    handler = RecordingHandler()
+    database = Database(normal=5)
+
+    async with working(
+        lanes, handler, settings=HASTY, claim_from_database=database.claim
+    ) as worker:
+        await lanes.config_set("maxmemory", 1)
+        await until(lambda: len(handler.ended) == 5)
+        await lanes.config_set("maxmemory", 0)
+        await until(lambda: not worker.counts().redis_away)
+        await lanes.ring(a_ring())
+        await until(lambda: len(handler.ended) == 6)
+
+
 async def test_forgetting_everything_costs_only_what_waited(lanes: Lanes) -> None:
     handler = RecordingHandler()
 
