@@ -2,9 +2,8 @@
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TypeVar
 
 import msgspec
 import psycopg
@@ -24,20 +23,18 @@ from shared.ids import RunId
 from shared.queue.port import Ring
 from shared.services import rings
 from shared.store import claiming, database, ending
-from shared.store.claiming import ClaimedRun, Intent, Later, Refusal
+from shared.store.claiming import ClaimedRun, Intent, Later, Refusal, Unknown
 from shared.store.ending import DueDelivery, Moved, Outcome
 from worker import outcomes
 from worker.breaker import Breakers
 from worker.lanes import Taken
-from worker.patience import AGAIN_MAX_S, AGAIN_S, patiently
+from worker.patience import AGAIN_MAX_S, AGAIN_S, patiently, uncancelled
 from worker.planning import GiveUpError, Plan, Planner
 from worker.providers.prices import PriceBook
 from worker.providers.registry import Providers
 from worker.running import Stop, stop_reason
 from worker.session import Session
 from worker.spill import Spill
-
-Result = TypeVar("Result")
 
 _log = log.get(__name__)
 HELD_MAX_BYTES = 256 * 1024 * 1024
@@ -96,8 +93,11 @@ class Executor:
         for run_id, answer in answers.items():
             if isinstance(answer, Later):
                 await rings.ring(self._deps, Ring(run_id, answer.lane, answer.due_ms))
-            elif answer is not None:
+            elif isinstance(answer, ClaimedRun):
                 taken[run_id] = answer
+        unknown = [run_id for run_id, answer in answers.items() if isinstance(answer, Unknown)]
+        if unknown:
+            _log.warning("unknown_runs_dropped", count=len(unknown), first_id=str(unknown[0]))
         return taken
 
     async def take_due(self, room: Mapping[Lane, int]) -> list[Taken[ClaimedRun]]:
@@ -123,7 +123,7 @@ class Executor:
         try:
             outcome = await self._worked_out(claimed)
             if outcome is not None:
-                await _uncancelled(self._settle(claimed, outcome))
+                await uncancelled(self._settle(claimed, outcome))
         finally:
             self._in_hand.discard(claim)
 
@@ -178,11 +178,11 @@ class Executor:
             return await self._outcome(run, call)
         except asyncio.CancelledError:
             self._let_go(call)
-            return await _uncancelled(self._stopped(run, call))
+            return await uncancelled(self._stopped(run, call))
         except Exception:  # noqa: BLE001 (the edge of a run: a fault of ours must not leave it running)
             self._let_go(call)
             _log.exception("run_broke", run_id=str(run.id))
-            return await _uncancelled(self._broken(run, call))
+            return await uncancelled(self._broken(run, call))
 
     async def _outcome(self, run: ClaimedRun, call: _Call) -> Outcome | None:
         """Do the work. `None` when the run is not ours any more."""
@@ -386,14 +386,3 @@ def _intent_of(run: ClaimedRun, plan: Plan) -> Intent:
         messages=Raw(rendered) if first else None,
         sha256=hashlib.sha256(rendered).hexdigest() if first else None,
     )
-
-
-async def _uncancelled(work: Awaitable[Result]) -> Result:
-    """Finish something that must not be cut short, however often the task is cancelled."""
-    future = asyncio.ensure_future(work)
-    while True:
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            if future.cancelled():
-                raise

@@ -1,4 +1,4 @@
-"""Waiting for the database to come back, for steps that are safe to repeat."""
+"""Steps that have to be carried through: repeated without the database, never cut short."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -24,3 +24,14 @@ async def patiently(step: Callable[[], Awaitable[Result]]) -> Result:
                 raise
         await asyncio.sleep(wait_s)
         wait_s = min(2 * wait_s, AGAIN_MAX_S)
+
+
+async def uncancelled(work: Awaitable[Result]) -> Result:
+    """Finish something that must not be cut short, however often the task is cancelled."""
+    future = asyncio.ensure_future(work)
+    while True:
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            if future.cancelled():
+                raise

@@ -46,6 +46,10 @@ class Later(msgspec.Struct, frozen=True):
     due_ms: int
 
 
+class Unknown(msgspec.Struct, frozen=True):
+    """No run has this id."""
+
+
 # Where a smaller live turn of the thread's channel exists, its end rings this one.
 NO_EARLIER_TURN = f"""(r.turn IS NULL OR NOT EXISTS (SELECT 1 FROM runs f
     WHERE f.workspace_id = r.workspace_id AND f.thread_id = r.thread_id
@@ -114,14 +118,16 @@ _WIDTH = 22
 
 async def claim(
     store: Store, session: SessionId, ids: Sequence[RunId]
-) -> dict[RunId, ClaimedRun | Later | None]:
-    """Take runs; answers once for every id: ours, later, or nothing to do (`None`)."""
+) -> dict[RunId, ClaimedRun | Later | Unknown | None]:
+    """Take runs; answers once for every id: ours, later, unknown, or nothing to do (`None`)."""
     rows = await store.fetch(_CLAIM, {"session": session, "ids": list(ids)})
-    answer: dict[RunId, ClaimedRun | Later | None] = {}
+    answer: dict[RunId, ClaimedRun | Later | Unknown | None] = {}
     for row in rows:
         asked, due_ms, lane = row[_WIDTH:]
         if row[0] is not None:
             answer[asked] = _claimed(row)
+        elif lane is None:
+            answer[asked] = Unknown()
         else:
             answer[asked] = None if due_ms is None else Later(Lane(lane), due_ms)
     return answer

@@ -11,7 +11,7 @@ from msgspec import Raw
 from shared.domain.states import Lane
 from shared.ids import RunId, SessionId, new_id
 from shared.store import claiming, ending
-from shared.store.claiming import ClaimedRun, Later, Refusal
+from shared.store.claiming import ClaimedRun, Later, Refusal, Unknown
 from tests.shared.store.rig import Rig, a_rig, back, failed, intent, outcome
 
 Make = Callable[[Rig], Awaitable[RunId]]
@@ -70,7 +70,6 @@ async def _behind_its_thread(rig: Rig) -> RunId:
         _succeeded,
         _canceled,
         _stopping,
-        _unknown,
         _expired_unnoticed,
         _due_but_without_its_turn,
         _behind_its_thread,
@@ -84,6 +83,14 @@ async def test_what_cannot_start_is_dropped_from_a_claim(rig: Rig, make: Make) -
     assert {run_id: None} == answer
 
 
+async def test_an_id_without_a_run_is_told_apart(rig: Rig) -> None:
+    run_id = await _unknown(rig)
+
+    answer = await claiming.claim(rig.store, await rig.session(), [run_id])
+
+    assert {run_id: Unknown()} == answer
+
+
 async def test_claim_answers_once_for_every_id_of_a_mixed_batch(rig: Rig) -> None:
     makes = [_waiting, _running, _succeeded, _canceled, _stopping, _unknown, _behind_its_thread]
     ids = [await make(rig) for make in makes]
@@ -91,7 +98,7 @@ async def test_claim_answers_once_for_every_id_of_a_mixed_batch(rig: Rig) -> Non
     answer = await claiming.claim(rig.store, await rig.session(), [*ids, *reversed(ids)])
 
     assert set(ids) == answer.keys()
-    assert [ids[0]] == [run_id for run_id, found in answer.items() if found is not None]
+    assert [ids[0]] == [run for run, found in answer.items() if isinstance(found, ClaimedRun)]
 
 
 async def test_no_ids_are_answered_with_nothing(rig: Rig) -> None:
