@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -203,22 +202,15 @@ class Faults:
         valkey = self._rig.servers.valkey
         async with self._valkey:
             await asyncio.to_thread(valkey.kill)
-            for path in valkey.data_dir.iterdir():
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
+            self._rig.replace_redis_files()
             await pause(chance.uniform(0, 2))
             await asyncio.to_thread(valkey.start)
         return "done"
 
     async def _stop_valkey(self, chance: Random) -> str:
         async with self._valkey:
-            os.kill(self._rig.servers.valkey.pid, signal.SIGSTOP)
-            try:
+            with self._rig.frozen_redis():
                 await pause(chance.uniform(0.5, 5))
-            finally:
-                os.kill(self._rig.servers.valkey.pid, signal.SIGCONT)
         return "done"
 
     # The network

@@ -2,17 +2,20 @@
 
 import asyncio
 import base64
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from random import Random
 from typing import Any, Self
 from uuid import UUID
 
 import psycopg
-import redis.asyncio
 from psycopg import sql
 from psycopg.rows import dict_row
+from redis.exceptions import OutOfMemoryError
 
 import migrations
 from cli.embedded import EmbeddedServers
@@ -20,6 +23,7 @@ from shared import deps as shared_deps
 from shared.clock import SystemClock
 from shared.domain.states import TERMINAL
 from shared.queue.connection import connect
+from shared.queue.lanes import Lanes
 from shared.services import webhooks
 from shared.settings import Settings, environment
 from shared.store.database import Store
@@ -252,9 +256,69 @@ class Rig:
         self.vendors.ledger.clear()
         self.receiver.ledger.clear()
 
+    # Redis, past the proxy
+
+    @asynccontextmanager
+    async def redis(self) -> AsyncIterator[Lanes]:
+        lanes = connect(self.servers.redis_url)
+        try:
+            yield lanes
+        finally:
+            await lanes.aclose()
+
     async def flush_redis(self) -> None:
-        async with redis.asyncio.Redis.from_url(self.servers.redis_url) as client:
+        async with self.redis() as client:
             await client.flushall()
+
+    async def no_rings_wait(self) -> None:
+        """Wait until every lane is empty."""
+
+        async def look() -> bool:
+            async with self.redis() as client:
+                return not any((await client.waiting()).values())
+
+        await until(look, "nothing waits in Redis")
+
+    @asynccontextmanager
+    async def full_redis(self) -> AsyncIterator[None]:
+        """Let Redis refuse whatever needs memory."""
+        async with self.redis() as client:
+            await client.config_set("maxmemory", "1mb")
+            try:
+                with suppress(OutOfMemoryError):
+                    for _ in range(32):
+                        await client.rpush("filler", b"x" * 65_536)
+                yield
+            finally:
+                await client.config_set("maxmemory", 0)
+                await client.delete("filler")
+
+    @contextmanager
+    def frozen_redis(self) -> Iterator[None]:
+        """Let Redis accept connections and say nothing."""
+        os.kill(self.servers.valkey.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.servers.valkey.pid, signal.SIGCONT)
+
+    def keep_redis_files(self, folder: Path) -> None:
+        """Copy what Valkey has on disk."""
+        shutil.copytree(self.servers.valkey.data_dir, folder)
+
+    def replace_redis_files(self, folder: Path | None = None) -> None:
+        """Delete what a killed Valkey left on disk; put copied files there instead."""
+        place = self.servers.valkey.data_dir
+        for path in place.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        if folder is not None:
+            shutil.copytree(folder, place, dirs_exist_ok=True)
+            owner = place.stat()
+            for path in place.rglob("*"):
+                os.chown(path, owner.st_uid, owner.st_gid)
 
     # Making it
 
