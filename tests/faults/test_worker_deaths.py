@@ -31,12 +31,15 @@ async def test_a_run_whose_worker_died_before_the_intent_is_called_exactly_once(
     assert [] == await rig.verdict()
 
 
-async def test_an_intent_without_a_call_follows_the_run_s_policy(rig: Rig) -> None:
+@pytest.mark.parametrize(("point", "before"), [("after_intent", 0), ("after_response", 1)])
+async def test_a_death_between_the_intent_and_the_finish_follows_the_run_s_policy(
+    rig: Rig, point: str, before: int
+) -> None:
     await rig.api()
     runs = {}
     for policy in ("retry", "fail"):
-        doomed = rig.launch_worker(crash_point="after_intent:kill")
-        case = f"f17 {policy}"
+        doomed = rig.launch_worker(crash_point=f"{point}:kill")
+        case = f"{point} {policy}"
         runs[policy] = await rig.customer.accepted(case, ANSWER, onUnknownOutcome=policy)
         await doomed.ended()
 
@@ -44,10 +47,10 @@ async def test_an_intent_without_a_call_follows_the_run_s_policy(rig: Rig) -> No
     again, once = await rig.ended(runs["retry"]), await rig.ended(runs["fail"])
 
     assert ("succeeded", ["lost", "succeeded"]) == (again["status"], outcomes(again))
-    assert 1 == len(rig.vendors.calls_of(runs["retry"]))
+    assert before + 1 == len(rig.vendors.calls_of(runs["retry"]))
     assert ("failed", "outcome_unknown") == (once["status"], once["error_code"])
     assert ["lost"] == outcomes(once)
-    assert 0 == len(rig.vendors.calls_of(runs["fail"]))
+    assert before == len(rig.vendors.calls_of(runs["fail"]))
     assert [] == await rig.verdict()
 
 
