@@ -5,6 +5,7 @@ In production `reach` is a function that does nothing: a crash point costs one c
 
 import os
 import signal
+import time
 from collections.abc import Callable
 
 NAMES = frozenset(
@@ -29,6 +30,7 @@ is nothing between an insert and its commit; and a call is sent inside the vendo
 the send" is when the provider has it: kill from outside."""
 
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+_BLOCK = "block="
 _armed: Callable[[str], None] | None = None
 
 
@@ -39,23 +41,27 @@ def reach(name: str) -> None:
 
 
 def arm(spec: str) -> None:
-    """Make one crash point effective: `before_intent:kill`, `after_claim:stop:3`.
+    """Make one crash point effective: `before_intent:kill`, `after_intent:block=2.5`.
 
-    The optional number says at which visit it fires (1 where absent), once in the process's life.
+    `block` stands still for so many seconds, and with it all that shares the event loop. A number
+    behind, as in `after_claim:stop:3`, says at which visit it fires, once in the process's life.
     Raises `ValueError` for an unknown name or effect.
     """
     global _armed  # noqa: PLW0603 (armed once at start, so that disarmed code pays nothing)
     name, _, rest = spec.partition(":")
     effect, _, count = rest.partition(":")
-    if name not in NAMES or effect not in _SIGNALS:
+    if name not in NAMES or not (effect in _SIGNALS or effect.startswith(_BLOCK)):
         raise ValueError(f"CRASH_POINT={spec!r} names no crash point and effect")
+    block_s = 0.0 if effect in _SIGNALS else float(effect.removeprefix(_BLOCK))
     left = int(count or 1)
 
     def fire(reached: str) -> None:
         nonlocal left
         if reached == name:
             left -= 1
-            if left == 0:
+            if left == 0 and block_s:
+                time.sleep(block_s)
+            elif left == 0:
                 os.kill(os.getpid(), _SIGNALS[effect])
 
     _armed = fire

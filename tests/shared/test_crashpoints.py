@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -56,11 +57,26 @@ def test_a_stopped_process_goes_on_when_it_is_woken() -> None:
     assert ("1\n2\n3\n", 0) == (printed, process.returncode)
 
 
+def test_a_blocked_process_goes_on_by_itself() -> None:
+    began = time.monotonic()
+
+    assert (0, ["1", "2", "3"]) == _visits("before_intent:block=0.3:2")
+    assert time.monotonic() - began > 0.3
+
+
 @pytest.mark.parametrize(
-    "spec", ["", "nowhere:kill", "after_claim", "after_claim:explode", "after_claim:kill:x"]
+    "spec",
+    [
+        "",
+        "nowhere:kill",
+        "after_claim",
+        "after_claim:explode",
+        "after_claim:kill:x",
+        "after_claim:block=long",
+    ],
 )
 def test_nonsense_is_refused_before_anything_is_armed(spec: str) -> None:
-    with pytest.raises(ValueError, match=r"CRASH_POINT|invalid literal"):
+    with pytest.raises(ValueError, match=r"CRASH_POINT|invalid literal|could not convert"):
         crashpoints.arm(spec)
 
     crashpoints.reach("after_claim")
