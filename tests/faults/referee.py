@@ -86,6 +86,10 @@ class Case:
         return {(a.run_id, a.number): a for a in self.facts.attempts}
 
     @cached_property
+    def attempts_of(self) -> Mapping[UUID, list[AttemptFact]]:
+        return _grouped(self.facts.attempts, lambda attempt: attempt.run_id)
+
+    @cached_property
     def moves_of(self) -> Mapping[UUID, list[MoveFact]]:
         return _grouped(self.facts.moves, lambda move: move.run_id)
 
@@ -163,9 +167,7 @@ def _answers_have_attempts(case: Case) -> Iterator[Violation]:
         if run.status not in _ANSWERED:
             continue
         counted = [
-            a
-            for a in case.facts.attempts
-            if a.run_id == run.id and a.outcome == run.status and not a.late
+            a for a in case.attempts_of.get(run.id, ()) if a.outcome == run.status and not a.late
         ]
         if len(counted) != 1:
             found = {"run": run.id, "attempts": [a.number for a in counted]}
@@ -313,8 +315,9 @@ def _no_claim_is_early(case: Case) -> Iterator[Violation]:
 
 def _vendors_wishes_are_kept(case: Case) -> Iterator[Violation]:
     for calls in case.calls_of.values():
-        for before, after in pairwise(calls):
-            _, told, seconds = step_of(before.model, before.attempt).partition("-after-")
+        # the vendor counts calls: an attempt that died before its call is none
+        for number, (before, after) in enumerate(pairwise(calls), start=1):
+            _, told, seconds = step_of(before.model, number).partition("-after-")
             attempt = case.attempts.get((UUID(before.run_id), before.attempt))
             heard = attempt and attempt.outcome in _KNOWN_FAILURES and not attempt.late
             if not told or not seconds.isdigit() or not heard:

@@ -12,10 +12,10 @@ def model_of(*steps: str) -> str:
     return MODEL + THEN.join(steps)
 
 
-def step_of(model: str, attempt: int) -> str:
-    """The step's name for an attempt, counted from one."""
+def step_of(model: str, number: int) -> str:
+    """The step's name for a run's call, counted from one."""
     names = model.removeprefix("mock-").split(THEN)
-    return names[min(attempt, len(names)) - 1]
+    return names[min(number, len(names)) - 1]
 
 
 class ScriptedVendors(VendorServer):
