@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import replace
 
 from shared import log
+from shared.clock import DatabaseClock
 from shared.deps import Deps
 from shared.ids import RunId
 from shared.queue.lanes import Lanes
@@ -22,8 +24,9 @@ class WorkerProcess:
     """
 
     def __init__(self, deps: Deps, queue: Lanes) -> None:
-        self._deps = deps
-        self._session = session.Session(deps, self._cancel)
+        clock = DatabaseClock(deps.clock)
+        self._deps = deps = replace(deps, clock=clock)
+        self._session = session.Session(deps, self._cancel, clock.told)
         self._providers = registry.build(deps.settings, deps.clock)
         self._client = http.GuardedClient(deps.settings)
         self._deliverer = deliver.Deliverer(deps, self._client)

@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -22,12 +23,19 @@ _log = log.get(__name__)
 class Session:
     """A row in `worker_sessions`, kept alive; its id changes when others declared it dead.
 
-    `cancel` is called with runs whose cancellation was asked for, in case the news missed us.
+    `cancel` is called with runs whose cancellation was asked for, in case the news missed us;
+    `told` with the database's time, whenever the lease was prolonged.
     """
 
-    def __init__(self, deps: Deps, cancel: Callable[[RunId], object]) -> None:
+    def __init__(
+        self,
+        deps: Deps,
+        cancel: Callable[[RunId], object],
+        told: Callable[[datetime], object] = lambda _: None,
+    ) -> None:
         self._deps = deps
         self._cancel = cancel
+        self._told = told
         self._connection: AsyncConnection[Any] | None = None
         self._renewed_at = float("-inf")
         self._task: asyncio.Task[None] | None = None
@@ -55,7 +63,7 @@ class Session:
 
     async def _enter(self) -> None:
         sent_at = self._deps.clock.monotonic()
-        await sessions.open_session(
+        at = await sessions.open_session(
             self._deps.store,
             self.id,
             host=socket.gethostname(),
@@ -63,6 +71,7 @@ class Session:
             lease_s=self._deps.settings.lease_s,
         )
         self._renewed_at = sent_at
+        self._told(at)
 
     async def _renew_forever(self) -> None:
         while True:
@@ -80,14 +89,15 @@ class Session:
             self._connection = await self._deps.store.connect_alone()
         # The lease counts from before the statement left: a slow answer must not prolong it.
         sent_at = self._deps.clock.monotonic()
-        canceled = await sessions.renew(
+        renewal = await sessions.renew(
             self._connection, self.id, lease_s=self._deps.settings.lease_s
         )
-        if canceled is None:
+        if renewal is None:
             _log.error("session_was_reaped", session=str(self.id))
             self.id = SessionId(new_id())
             await self._enter()
             return
         self._renewed_at = sent_at
-        for run_id in canceled:
+        self._told(renewal.at)
+        for run_id in renewal.canceled:
             self._cancel(run_id)

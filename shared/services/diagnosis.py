@@ -68,7 +68,7 @@ async def _clock(visit: Visit) -> list[Finding]:
     good = abs(skew_s) <= MAX_SKEW_S
     detail = f"this host is {-skew_s:+.1f} s off the database's clock"
     if not good:
-        detail += ": webhook timestamps will be refused by strict receivers"
+        detail += ": an API here judges runAt, deadline and expiry by that"
     return [Finding("clock", Verdict.GOOD if good else Verdict.WARNING, detail)]
 
 

@@ -1,5 +1,6 @@
 """Worker sessions and what happens to the runs of those that are gone."""
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,14 +14,14 @@ from shared.store.ending import NEXT_TURN, ending
 
 _OPEN = """
 INSERT INTO worker_sessions (id, host, pid, lease_expires_at)
-VALUES (%(id)s, %(host)s, %(pid)s, now() + make_interval(secs => %(lease_s)s)) RETURNING id
+VALUES (%(id)s, %(host)s, %(pid)s, now() + make_interval(secs => %(lease_s)s)) RETURNING now()
 """
 _RENEW = """
 WITH renewed AS (
     UPDATE worker_sessions SET lease_expires_at = now() + make_interval(secs => %(lease_s)s)
     WHERE id = %(id)s AND reaped_at IS NULL RETURNING id
   )
-SELECT renewed.id, r.id FROM renewed LEFT JOIN runs r
+SELECT now(), r.id FROM renewed LEFT JOIN runs r
   ON r.session_id = renewed.id AND r.status = 'running' AND r.cancel_requested_at IS NOT NULL
 """
 _CLOSE = """
@@ -31,23 +32,30 @@ DELETE FROM worker_sessions s WHERE s.id = %(id)s AND NOT EXISTS (
 
 async def open_session(
     store: Store, session: SessionId, *, host: str, pid: int, lease_s: float
-) -> None:
-    """Enter this process among the workers."""
-    await store.fetch(_OPEN, {"id": session, "host": host, "pid": pid, "lease_s": lease_s})
+) -> datetime:
+    """Enter this process among the workers; answers the database's time."""
+    opened = {"id": session, "host": host, "pid": pid, "lease_s": lease_s}
+    rows = await store.fetch(_OPEN, opened)
+    at: datetime = rows[0][0]
+    return at
+
+
+class Renewal(msgspec.Struct, frozen=True):
+    """A lease prolonged at the database's time, and the runs whose cancellation was asked for."""
+
+    at: datetime
+    canceled: list[RunId]
 
 
 async def renew(
     connection: AsyncConnection[Any], session: SessionId, *, lease_s: float
-) -> list[RunId] | None:
-    """Prolong the lease; answers the runs whose cancellation was asked for.
-
-    `None` means that the session was reaped: its runs belong to others now.
-    """
+) -> Renewal | None:
+    """Prolong the lease. `None`: the session was reaped, its runs belong to others now."""
     cursor = await connection.execute(_RENEW, {"id": session, "lease_s": lease_s})
     rows = await cursor.fetchall()
     if not rows:
         return None
-    return [row[1] for row in rows if row[1] is not None]
+    return Renewal(rows[0][0], [row[1] for row in rows if row[1] is not None])
 
 
 async def close_session(store: Store, session: SessionId) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from shared.clock import DatabaseClock, SystemClock
 from shared.deps import Deps
 from shared.ids import RunId
 from shared.settings import Settings
@@ -146,9 +147,12 @@ async def test_without_a_renewal_in_time_nothing_new_may_start(deps: Deps, rig: 
     await session.close()
 
 
-async def test_a_wall_clock_that_jumps_changes_nothing(deps: Deps, rig: Rig) -> None:
-    settings = deps.settings.model_copy(update={"clock_skew_s": 3600.0})
-    session = Session(replace(deps, settings=settings), print)
+@pytest.mark.parametrize("skew_s", [3600.0, -3600.0])
+async def test_a_host_whose_clock_is_off_goes_by_the_database_s(
+    deps: Deps, rig: Rig, skew_s: float
+) -> None:
+    clock = DatabaseClock(SystemClock(skew_s))
+    session = Session(replace(deps, clock=clock), print, clock.told)
     await session.open()
 
     (row,) = await rig.rows(
@@ -156,6 +160,31 @@ async def test_a_wall_clock_that_jumps_changes_nothing(deps: Deps, rig: Rig) -> 
     )
     assert 25 < row["left"] <= 30
     assert session.may_start()
+    assert abs((clock.now() - SystemClock().now()).total_seconds()) < 60
+    await session.close()
+
+
+async def test_a_step_of_the_host_s_clock_does_not_show(deps: Deps, rig: Rig) -> None:
+    host = StillClock()
+    clock = DatabaseClock(host)
+    session = Session(replace(deps, clock=clock), print, clock.told)
+    await session.open()
+    at = clock.now()
+
+    host.seconds += 2
+
+    assert 2 == (clock.now() - at).total_seconds()
+    await session.close()
+
+
+async def test_a_renewal_sets_the_clock_again(deps: Deps, rig: Rig) -> None:
+    told: list[datetime] = []
+    session = Session(deps, print, told.append)
+    await session.open()
+
+    await until(lambda: len(told) > 2)
+
+    assert sorted(set(told)) == told
     await session.close()
 
 

@@ -18,7 +18,8 @@ SINCE_EVER_S = 10_000_000.0
 async def _renew(rig: Rig, session: SessionId, lease_s: float = 600) -> list[RunId] | None:
     connection = await rig.store.connect_alone()
     try:
-        return await sessions.renew(connection, session, lease_s=lease_s)
+        renewal = await sessions.renew(connection, session, lease_s=lease_s)
+        return None if renewal is None else renewal.canceled
     finally:
         await connection.close()
 
