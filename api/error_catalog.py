@@ -293,5 +293,6 @@ RUN_ERRORS: tuple[RunError, ...] = (
     RunError("unknown_provider", "template", "The server has no such provider."),
     RunError("worker_crashed_repeatedly", "platform", "The worker died each time it ran this."),
     RunError("worker_lost", "platform", "Of an attempt: its worker died during the call."),
+    RunError("worker_out_of_memory", "platform", "The worker had no room for the answer."),
     RunError("worker_stopped", "platform", "Of an attempt: its worker was stopped during it."),
 )

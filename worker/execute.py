@@ -258,6 +258,9 @@ class Executor:
         except ProviderError as error:
             crashpoints.reach("after_response")
             return self._failed(run, plan, number, error)
+        except MemoryError:
+            _log.warning("out_of_memory", run_id=str(run.id))
+            return self._failed(run, plan, number, outcomes.out_of_memory())
         crashpoints.reach("after_response")
         self._breakers.record(plan.circuit, failed=False)
         return self._answered(run, plan, number, completion)
@@ -279,7 +282,8 @@ class Executor:
         return msgspec.structs.replace(outcome, turn=Raw(msgspec.json.encode(turn)))
 
     def _failed(self, run: ClaimedRun, plan: Plan, number: int, error: ProviderError) -> Outcome:
-        blames = error.kind != "refused" or error.credential_bad
+        ours = error.origin == ErrorOrigin.PLATFORM
+        blames = not ours and (error.kind != "refused" or error.credential_bad)
         self._breakers.record(plan.circuit, failed=blames, at_once=error.credential_bad)
         prices = self._prices.prices_of(
             plan.model.provider, plan.model.model, None, self._deps.clock.now()

@@ -110,11 +110,22 @@ def failed(
     )
 
 
+def out_of_memory() -> ProviderError:
+    """What a call failed with whose answer this process had no room for."""
+    return ProviderError(
+        FailureClass.UNKNOWN,
+        code="worker_out_of_memory",
+        message="The worker ran short of memory during the call.",
+        origin=ErrorOrigin.PLATFORM,
+        billed=Billed.UNKNOWN,
+    )
+
+
 def _given_up(run: ClaimedRun, error: ProviderError) -> tuple[str, ErrorOrigin] | None:
     if error.kind is FailureClass.REFUSED:
         return error.code, error.origin
     if error.kind is FailureClass.UNKNOWN and run.on_unknown_outcome == UnknownOutcome.FAIL:
-        return "outcome_unknown", ErrorOrigin.PROVIDER
+        return "outcome_unknown", error.origin
     counts = error.kind in {FailureClass.SERVER_ERROR, FailureClass.UNKNOWN}
     if counts and run.calls + 1 >= run.max_attempts:
         return error.code, error.origin

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -69,6 +70,12 @@ class Child:
 
     def thaw(self) -> None:
         self.send(signal.SIGCONT)
+
+    def limit_memory(self, spare_bytes: int) -> None:
+        """Give it so much more address space than it uses, and no more."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + spare_bytes
+        resource.prlimit(self.pid, resource.RLIMIT_AS, (limit, limit))
 
     async def says(self, event: str, *, within_s: float = 15.0) -> Mapping[str, object]:
         """Wait for an event in its log; answers the first one with its fields."""

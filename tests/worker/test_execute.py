@@ -396,6 +396,32 @@ async def test_failures_open_the_circuit_and_runs_wait_without_a_call(
     assert 6 == len(vendor.requests)
 
 
+async def test_want_of_memory_follows_the_run_s_policy_and_is_not_the_vendor_s_fault(
+    paying: Deps, vendor: ScriptedProvider
+) -> None:
+    rig = await a_rig(paying, server_credentials=True)
+    vendor.script = [MemoryError()] * 6
+    again = [await rig.queued(model="openai/x") for _ in range(5)]
+    once = await rig.queued(model="openai/x", on_unknown_outcome="fail")
+    last = await rig.queued(model="openai/x")
+
+    async with hands(paying, vendor) as worker:
+        for run_id in (*again, once, last):
+            await worker.carry(run_id)
+
+    rows = [await rig.row(run_id) for run_id in again]
+    given_up = await rig.row(once)
+    assert {("queued", "retry_backoff", 1)} == {
+        (row["status"], row["status_reason"], row["calls"]) for row in rows
+    }
+    assert ("failed", "outcome_unknown", "platform") == (
+        given_up["status"],
+        given_up["error_code"],
+        given_up["error_origin"],
+    )
+    assert "succeeded" == await rig.status(last)
+
+
 async def test_a_bad_credential_opens_the_circuit_at_once(
     paying: Deps, vendor: ScriptedProvider
 ) -> None:
