@@ -1,5 +1,6 @@
 """The customer of the rig: submits runs and writes down every answer it was given."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -83,6 +84,25 @@ class Customer:
             reply = _reply(response)
         order.replies.append(reply)
         return reply
+
+    async def submit_many(self, cases: Sequence[str], model: str, **body: Any) -> Sequence[str]:
+        """Submit a batch that has to be accepted at once; answers the runs' ids, in order."""
+        runs = [
+            {
+                "prompt": self._slug,
+                "version": "__latest__",
+                "inputs": {"case": case},
+                "metadata": {"case": case},
+                "model": model,
+                **body,
+            }
+            for case in cases
+        ]
+        reply = await self.post("/api/v1/runs/batch", {"runs": runs})
+        assert reply.accepted, reply
+        for case, run in zip(cases, reply.document["runs"], strict=True):
+            self.orders[case] = Order(case, None, [Reply(reply.status, run)])
+        return [str(run["id"]) for run in reply.document["runs"]]
 
     async def accepted(self, case: str, model: str, **body: Any) -> str:
         """Submit what has to be accepted at once; answers the run's id."""

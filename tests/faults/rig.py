@@ -91,6 +91,7 @@ class Rig:
         self._folder = folder
         self._stack = AsyncExitStack()
         self._launched = 0
+        self.expected_errors: set[str] = set()
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -132,6 +133,11 @@ class Rig:
         """Start a worker that may die before it is ready."""
         return self._launch("worker", settings)
 
+    async def doctor(self) -> tuple[int, str]:
+        """What `runlane doctor` answers and says."""
+        child = self._launch("doctor", {"columns": 200})
+        return await child.ended(), child.log.read_text()
+
     async def kill_all(self) -> None:
         for child in self.children:
             await child.kill()
@@ -143,7 +149,7 @@ class Rig:
             **environment(),
             "DATA_DIR": str(self._folder / name),
             **{key.upper(): str(value) for key, value in {**SETTINGS, **settings}.items()},
-            "DATABASE_URL": self._url_through(self.to_postgres[kind]),
+            "DATABASE_URL": self._url_through(self.to_postgres.get(kind, self.to_postgres["api"])),
             "REDIS_URL": f"redis://127.0.0.1:{self.to_redis.port}/0",
             "OPENAI_BASE_URL": f"http://127.0.0.1:{self.to_vendors.port}/v1",
         }
@@ -239,13 +245,17 @@ class Rig:
             for child in self.children
             for line in child.log.read_text().splitlines()
             if line.startswith(("Traceback", "--- Logging error"))
-            or ('"level": "error"' in line and not any(event in line for event in _EXPECTED))
+            or (
+                '"level": "error"' in line
+                and not any(event in line for event in (*_EXPECTED, *self.expected_errors))
+            )
         ]
 
     async def clear(self) -> None:
         """Forget everything but the tenant: a fresh start without the cost of one."""
         await self.kill_all()
         self.children.clear()
+        self.expected_errors.clear()
         for proxy in self._proxies():
             await proxy.pass_on()
         self.servers.start()
@@ -287,7 +297,7 @@ class Rig:
             try:
                 with suppress(OutOfMemoryError):
                     for _ in range(32):
-                        await client.rpush("filler", b"x" * 65_536)
+                        await client.append("filler", "x" * 65_536)
                 yield
             finally:
                 await client.config_set("maxmemory", 0)

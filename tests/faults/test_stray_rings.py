@@ -80,7 +80,7 @@ async def test_garbage_in_a_lane_is_logged_and_dropped(rig: Rig) -> None:
         pipe.set("arq:job:pickled", b"\x80\x05\x95\x10\x00\x00\x00\x00")
         pipe.set("arq:job:empty", b"")
         for queue in QUEUES.values():
-            pipe.zadd(queue, {b"\xff\xfe": 1, "no run": 1, "pickled": 1, "empty": 1})
+            pipe.zadd(queue, {b"\xff\xfe": 1, b"no run": 1, b"pickled": 1, b"empty": 1})
         await pipe.execute()
         await lanes.enqueue_job("somebody_else_s", _job_id="foreign")
         await lanes.enqueue_job(RUN, unknown, _job_id=unknown)
