@@ -68,6 +68,7 @@ class Faults:
             What.KILL_VALKEY: self._kill_valkey,
             What.EMPTY_VALKEY: self._empty_valkey,
             What.STOP_VALKEY: self._stop_valkey,
+            What.FILL_VALKEY: self._fill_valkey,
             What.NETWORK: self._network,
             What.BAD_RECEIVER: self._bad_receiver,
         }
@@ -211,6 +212,11 @@ class Faults:
         async with self._valkey:
             with self._rig.frozen_redis():
                 await pause(chance.uniform(0.5, 5))
+        return "done"
+
+    async def _fill_valkey(self, chance: Random) -> str:
+        async with self._valkey, self._rig.full_redis():
+            await pause(chance.uniform(0.5, 5))
         return "done"
 
     # The network

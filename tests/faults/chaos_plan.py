@@ -26,6 +26,7 @@ class What(StrEnum):
     KILL_VALKEY = "SIGKILL of Valkey"
     EMPTY_VALKEY = "SIGKILL of Valkey, folder emptied"
     STOP_VALKEY = "SIGSTOP of Valkey"
+    FILL_VALKEY = "Valkey out of memory"
     NETWORK = "bad network"
     BAD_RECEIVER = "receiver answers errors"
     # Crash points are armed by chance when a process is started, so no plan counts them.
@@ -48,6 +49,7 @@ RATES: Mapping[What, int] = {
     What.KILL_VALKEY: 5,
     What.EMPTY_VALKEY: 5,
     What.STOP_VALKEY: 5,
+    What.FILL_VALKEY: 5,
     What.NETWORK: 70,
     What.BAD_RECEIVER: 15,
 }
