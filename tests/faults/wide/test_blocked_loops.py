@@ -10,7 +10,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group
 
 ANSWER = model_of("answer")
 CALLS = {"after_claim": 1, "before_intent": 1, "after_intent": 1, "after_response": 2}
-BLOCKED_S = 9
+BLOCKED_S = 12
 
 
 async def test_a_worker_whose_loop_stood_still_past_its_lease_changes_nothing(rig: Rig) -> None:
