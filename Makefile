@@ -30,7 +30,7 @@ run: .venv/run ## Start Runlane here: API, worker, private PostgreSQL and Valkey
 	@exec $(BIN)/runlane dev
 
 test: .venv/dev ## Run every test with coverage
-	$(BIN)/python -m pytest -n $(N) --cov --cov-report=term --cov-fail-under=90 tests
+	$(BIN)/python -m pytest -n $(N) --cov --cov-report=term --cov-fail-under=90 --ignore=tests/faults/wide tests
 
 check: lint format-check types imports ## Lint, format, types and import contracts
 
@@ -72,8 +72,11 @@ bench-quick: .venv/dev bench/.venvs/saq bench/.venvs/taskiq ## The same in under
 
 .PHONY: bench bench-quick
 
-faults: .venv/dev ## Run the fault scenarios
-	$(BIN)/python -m pytest tests/faults
+faults: .venv/dev ## Run the fault scenarios that are part of the tests, about two minutes
+	$(BIN)/python -m pytest -n $(N) --ignore=tests/faults/wide tests/faults
+
+faults-wide: .venv/dev ## Run those that take long: outages, floods, mass restarts, some minutes
+	$(BIN)/python -m pytest -n $(N) tests/faults/wide
 
 MINUTES ?= 10
 chaos: .venv/dev ## Break everything at random, then judge: make chaos MINUTES=10 SEED=7
@@ -92,4 +95,4 @@ clean: ## Remove caches and the virtual environment, never data
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis htmlcov .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup run test check lint format format-check types imports migrate revision e2e faults chaos docs lock clean
+.PHONY: help setup run test check lint format format-check types imports migrate revision e2e faults faults-wide chaos docs lock clean
