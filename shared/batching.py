@@ -26,8 +26,8 @@ class Batcher(Generic[Item, Outcome]):
 
     The first item flushes at once, together with what else was submitted in the same turn of the
     event loop; there is no timer. An item outlives the caller that submitted it. A flush that
-    fails because the connection was lost fails for all its items (their outcome is unknown);
-    any other failure is repeated item by item, so that one bad item fails alone.
+    failed is repeated item by item, so that one bad item fails alone; but a failure that `is_shared`
+    fails for all its items at once: repeating it for each would only add to the load.
     """
 
     def __init__(
@@ -35,12 +35,12 @@ class Batcher(Generic[Item, Outcome]):
         flush: Callable[[Sequence[Item]], Awaitable[Sequence[Outcome]]],
         *,
         size_of: Callable[[Item], int] = lambda _: 0,
-        connection_lost: Callable[[Exception], bool] = lambda _: False,
+        is_shared: Callable[[Exception], bool] = lambda _: False,
         max_items: int = MAX_ITEMS,
     ) -> None:
         self._flush = flush
         self._size_of = size_of
-        self._connection_lost = connection_lost
+        self._is_shared = is_shared
         self._max_items = max_items
         self._waiting: deque[_Pending[Item, Outcome]] = deque()
         self._flushes: set[asyncio.Task[None]] = set()
@@ -110,17 +110,18 @@ class Batcher(Generic[Item, Outcome]):
             _settle(pending.outcome, outcome)
 
     async def _failed(self, batch: list[_Pending[Item, Outcome]], error: Exception) -> None:
-        if len(batch) == 1 or self._connection_lost(error):
-            for pending in batch:
-                _fail(pending.outcome, error)
-            return
-        for pending in batch:
+        left = deque(batch)
+        while left and len(batch) > 1 and not self._is_shared(error):
+            pending = left.popleft()
             try:
                 (outcome,) = await self._flush([pending.item])
-            except Exception as own:  # noqa: BLE001 (this item's own failure)
+            except Exception as own:  # noqa: BLE001 (this item's own failure, or the rest's as well)
                 _fail(pending.outcome, own)
+                error = own
             else:
                 _settle(pending.outcome, outcome)
+        for pending in left:
+            _fail(pending.outcome, error)
 
 
 def _settle(future: "asyncio.Future[Outcome]", outcome: Outcome) -> None:

@@ -16,7 +16,7 @@ from shared.ids import RunId, VersionId
 from shared.queue.port import Dispatcher, Ring
 from shared.settings import Settings
 from shared.store import reading, submitting
-from shared.store.database import Store, lost
+from shared.store.database import Store, away
 from shared.store.submitting import NewRun, Stale, Stored, Taken
 from shared.store.workspaces import KnownKey
 from shared.vault import Vault
@@ -123,8 +123,8 @@ def build(
         lanes=lanes,
         vault=Vault.parse(settings.master_key.get_secret_value()),
         submissions=Batcher(
-            insert, size_of=lambda new: len(new.inputs) + 1024, connection_lost=lost
+            insert, size_of=lambda new: len(new.inputs) + 1024, is_shared=away
         ),
-        rings=Batcher(ring, connection_lost=lambda _: True),
-        announcements=Batcher(announce, connection_lost=lambda _: True),
+        rings=Batcher(ring, is_shared=lambda _: True),
+        announcements=Batcher(announce, is_shared=lambda _: True),
     )

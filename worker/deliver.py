@@ -40,7 +40,7 @@ class Deliverer:
         self._sending: set[asyncio.Task[None]] = set()
         self._backlog: deque[tuple[float, DueDelivery]] = deque()
         self._tries: Batcher[Try, bool] = Batcher(
-            lambda batch: deliveries.record(deps.store, batch), connection_lost=database.lost
+            lambda batch: deliveries.record(deps.store, batch), is_shared=database.concerns_all
         )
 
     def send(self, due: DueDelivery) -> None:

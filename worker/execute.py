@@ -74,12 +74,12 @@ class Executor:
         self._intents: Batcher[Intent, int | Refusal] = Batcher(
             lambda batch: claiming.intend(deps.store, batch),
             size_of=lambda intent: len(bytes(intent.messages or b"")),
-            connection_lost=database.lost,
+            is_shared=database.concerns_all,
         )
         self._outcomes: Batcher[Outcome, Moved] = Batcher(
             lambda batch: ending.settle(deps.store, batch, lease_s=deps.settings.webhook_lease_s),
             size_of=lambda outcome: 2 * len(outcome.output or "") + 1024,
-            connection_lost=database.lost,
+            is_shared=database.concerns_all,
         )
 
     def may_start(self) -> bool:

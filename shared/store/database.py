@@ -162,6 +162,11 @@ def away(error: BaseException) -> bool:
     return refused(error) or lost(error)
 
 
+def concerns_all(error: BaseException) -> bool:
+    """Tell whether every row of a batch would fail like this: all but bad data and a locked row."""
+    return away(error) and not isinstance(error, psycopg.errors.LockNotAvailable)
+
+
 async def _check(connection: AsyncConnection[TupleRow]) -> None:
     """Probe a connection only when its socket has something to say, such as its end."""
     poll = select.poll()

@@ -48,7 +48,7 @@ def flusher() -> Flusher:
 
 @pytest.fixture
 def batcher(flusher: Flusher) -> Batcher[int, int]:
-    return Batcher(flusher, connection_lost=lambda error: isinstance(error, ConnectionLostError))
+    return Batcher(flusher, is_shared=lambda error: isinstance(error, ConnectionLostError))
 
 
 async def _turns(count: int = 5) -> None:
@@ -129,6 +129,19 @@ async def test_a_lost_connection_fails_the_whole_batch_and_nothing_is_repeated(
 
     assert [flusher.failures[2]] * 3 == answers
     assert [[1, 2, 3]] == flusher.batches
+
+
+async def test_a_shared_failure_in_the_repetition_fails_the_rest_of_the_batch(
+    batcher: Batcher[int, int], flusher: Flusher
+) -> None:
+    flusher.failures = {3: ConnectionLostError(), 2: ValueError("bad row")}
+
+    answers = await asyncio.gather(
+        *(batcher.submit(item) for item in (1, 2, 3, 4, 5)), return_exceptions=True
+    )
+
+    assert [-1, flusher.failures[2], *[flusher.failures[3]] * 3] == answers
+    assert [[1, 2, 3, 4, 5], [1], [2], [3]] == flusher.batches
 
 
 async def test_after_a_failure_the_next_item_is_flushed(
@@ -250,7 +263,7 @@ async def test_in_any_rhythm_every_item_is_flushed_once_in_order_and_answered(
     batcher: Batcher[int, int] = Batcher(
         flusher,
         size_of=lambda item: sizes[item],
-        connection_lost=lambda error: isinstance(error, ConnectionLostError),
+        is_shared=lambda error: isinstance(error, ConnectionLostError),
         max_items=max_items,
     )
     outcomes, gone = [], set()
