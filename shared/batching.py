@@ -26,8 +26,8 @@ class Batcher(Generic[Item, Outcome]):
 
     The first item flushes at once, together with what else was submitted in the same turn of the
     event loop; there is no timer. An item outlives the caller that submitted it. A flush that
-    failed is repeated item by item, so that one bad item fails alone; but a failure that `is_shared`
-    fails for all its items at once: repeating it for each would only add to the load.
+    failed is repeated item by item, so that one bad item fails alone; but a failure that
+    `is_shared` fails for all its items at once: repeating it for each would only add to the load.
     """
 
     def __init__(

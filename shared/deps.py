@@ -122,9 +122,7 @@ def build(
         store=store,
         lanes=lanes,
         vault=Vault.parse(settings.master_key.get_secret_value()),
-        submissions=Batcher(
-            insert, size_of=lambda new: len(new.inputs) + 1024, is_shared=away
-        ),
+        submissions=Batcher(insert, size_of=lambda new: len(new.inputs) + 1024, is_shared=away),
         rings=Batcher(ring, is_shared=lambda _: True),
         announcements=Batcher(announce, is_shared=lambda _: True),
     )

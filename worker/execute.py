@@ -44,6 +44,7 @@ IMPORT_S = 10.0
 class _Call(msgspec.Struct):
     """How far a run has come, for whoever has to stop it."""
 
+    announcement: Intent | None = None
     intent: "asyncio.Future[int | Refusal] | None" = None
     number: int | Refusal | None = None
     sent: bool = False
@@ -203,7 +204,6 @@ class Executor:
             return outcomes.parked(run, outcomes.CIRCUIT, wait_s)
         call.circuit = plan.circuit
         crashpoints.reach("before_intent")
-        call.intent = self._intents.enqueue(_intent_of(run, plan))
         number = call.number = await self._announced(run, plan, call)
         if isinstance(number, Refusal):
             self._breakers.release(plan.circuit)
@@ -215,27 +215,21 @@ class Executor:
         return await self._called(run, plan, number, call)
 
     async def _announced(self, run: ClaimedRun, plan: Plan, call: _Call) -> int | Refusal:
-        """The attempt's number once it is committed; a lost connection loses the claim, not money.
-
-        After a lost commit the attempt row may be there: the run goes on only through the reaper
-        or a new claim, so the answer is `lost`.
-        """
-        if call.intent is None:
-            raise RuntimeError("an intent is announced before it is awaited")
+        """The attempt's number once it is committed, however often the database goes away."""
+        call.announcement = _intent_of(run, plan)
+        call.intent = self._intents.enqueue(call.announcement)
         try:
             return await asyncio.shield(call.intent)
         except psycopg.Error as error:
             if not database.away(error):
                 raise
             _log.warning("intent_unwritten", run_id=str(run.id), error=type(error).__name__)
-            return await patiently(lambda: self._intent_again(run, plan, call))
+            return await self._announced_again(call)
 
-    async def _intent_again(self, run: ClaimedRun, plan: Plan, call: _Call) -> int | Refusal:
-        open_attempt = await claiming.open_attempt(self._deps.store, run)
-        if open_attempt is not None:
-            return open_attempt
-        call.intent = self._intents.enqueue(_intent_of(run, plan))
-        return await asyncio.shield(call.intent)
+    async def _announced_again(self, call: _Call) -> int | Refusal:
+        """Repeat the intent: what comes of it holds, even if the lost one is still under way."""
+        again = call.announcement
+        return await patiently(lambda: self._intents.submit(again)) if again is not None else 0
 
     async def _called(self, run: ClaimedRun, plan: Plan, number: int, call: _Call) -> Outcome:
         timeout_s = min(
@@ -298,7 +292,7 @@ class Executor:
         except psycopg.Error:
             if stop_reason() is not Stop.USER:
                 return None  # the reaper sees whether the attempt was written
-            number = await patiently(lambda: self._open_attempt(run))
+            number = await self._announced_again(call)
         if isinstance(number, Refusal):
             return outcomes.of_refusal(run, number)
         if stop_reason() is Stop.USER:
@@ -309,17 +303,19 @@ class Executor:
         try:
             number = await self._number(call)
         except psycopg.Error:
-            number = await patiently(lambda: self._open_attempt(run))
+            number = await self._announced_again(call)
         return None if isinstance(number, Refusal) else outcomes.broken(run, number, sent=call.sent)
 
     async def _number(self, call: _Call) -> int | Refusal:
-        """The attempt that was announced, 0 for none; raises what its announcement raised."""
-        if call.number is None and call.intent is not None:
+        """The attempt that was announced, 0 for none; raises when the database is away."""
+        if call.number is not None or call.intent is None:
+            return call.number or 0
+        try:
             return await call.intent
-        return call.number or 0
-
-    async def _open_attempt(self, run: ClaimedRun) -> int:
-        return await claiming.open_attempt(self._deps.store, run) or 0
+        except psycopg.Error as error:
+            if database.away(error):
+                raise
+            return 0
 
     def _let_go(self, call: _Call) -> None:
         """Leave probing to the next: this call may have been the one that was let through."""
@@ -385,6 +381,7 @@ def _intent_of(run: ClaimedRun, plan: Plan) -> Intent:
         run_id=str(run.id),
         session_id=str(run.session_id),
         claim_no=run.claim_no,
+        attempts_before=run.attempts,
         provider=plan.model.provider,
         model=plan.model.model,
         messages=Raw(rendered) if first else None,

@@ -146,11 +146,15 @@ def _claimed(row: Sequence[object]) -> ClaimedRun:
 
 
 class Intent(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A provider call about to be made. `messages` are the rendered ones, once per run."""
+    """A provider call about to be made. `messages` are the rendered ones, once per run.
+
+    `attempts_before` are those that the run had when it was claimed: a claim makes one call.
+    """
 
     run_id: str
     session_id: str
     claim_no: int
+    attempts_before: int
     provider: str
     model: str
     messages: Raw | None = None
@@ -165,13 +169,14 @@ class Refusal(msgspec.Struct, frozen=True):
 
 # "Not distinct" keeps the planner off the index of sessions, which would be walked for each item;
 # a run with a session is running (a constraint).
-# `held` says of a cancel what it says once the row is locked: one may have come just before.
+# `held` says of a cancel what it says once the row is locked: one may have come just before. And of
+# attempts: a statement that runs on after its connection was lost may have announced this call.
 _INTENT = """
 WITH item AS MATERIALIZED (SELECT * FROM json_to_recordset(%(items)s::json) AS x(
-    run_id uuid, session_id uuid, claim_no int, provider text, model text, messages json,
-    sha256 text)),
+    run_id uuid, session_id uuid, claim_no int, attempts_before int, provider text, model text,
+    messages json, sha256 text)),
   held AS MATERIALIZED (
-    SELECT r.id, r.claim_no, r.cancel_requested_at IS NOT NULL AS canceled
+    SELECT r.id, r.claim_no, r.attempts, r.cancel_requested_at IS NOT NULL AS canceled
     FROM runs r JOIN item i ON r.id = i.run_id
     WHERE r.claim_no = i.claim_no AND r.session_id IS NOT DISTINCT FROM i.session_id
       AND EXISTS (SELECT 1 FROM worker_sessions s
@@ -185,6 +190,7 @@ WITH item AS MATERIALIZED (SELECT * FROM json_to_recordset(%(items)s::json) AS x
     FROM item i JOIN held h ON h.id = i.run_id AND h.claim_no = i.claim_no
     WHERE r.id = i.run_id AND r.claim_no = i.claim_no
       AND r.session_id IS NOT DISTINCT FROM i.session_id
+      AND r.attempts = i.attempts_before
       AND r.cancel_requested_at IS NULL AND r.calls < r.max_attempts
     RETURNING r.id, r.workspace_id, r.attempts, r.claim_no
   ),
@@ -193,14 +199,18 @@ WITH item AS MATERIALIZED (SELECT * FROM json_to_recordset(%(items)s::json) AS x
     SELECT c.id, c.attempts, c.workspace_id, c.claim_no, i.session_id, i.provider, i.model
     FROM counted c JOIN item i ON i.run_id = c.id AND i.claim_no = c.claim_no
   )
-SELECT i.run_id, i.claim_no, c.attempts, h.canceled
+SELECT i.run_id, i.claim_no,
+  coalesce(c.attempts, CASE WHEN h.attempts > i.attempts_before THEN h.attempts END), h.canceled
 FROM item i LEFT JOIN counted c ON c.id = i.run_id AND c.claim_no = i.claim_no
   LEFT JOIN held h ON h.id = i.run_id AND h.claim_no = i.claim_no
 """
 
 
 async def intend(store: Store, intents: Sequence[Intent]) -> list[int | Refusal]:
-    """Write attempt rows before any byte is sent; answers the attempt's number, or a refusal."""
+    """Write attempt rows before any byte is sent; answers the attempt's number, or a refusal.
+
+    Executing the same again is safe, also while the first may be under way: it is one attempt.
+    """
     rows = await store.fetch(_INTENT, {"items": msgspec.json.encode(intents).decode()})
     by_claim = {row[:2]: row[2:] for row in rows}
     answers: list[int | Refusal] = []
@@ -213,21 +223,6 @@ async def intend(store: Store, intents: Sequence[Intent]) -> list[int | Refusal]
         else:
             answers.append(Refusal("canceled" if canceled else "exhausted"))
     return answers
-
-
-_OPEN = """
-SELECT a.number FROM attempts a JOIN runs r ON r.id = a.run_id
-WHERE a.run_id = %(run)s AND a.claim_no = %(claim_no)s AND a.session_id = %(session)s
-  AND a.outcome IS NULL AND r.status = 'running' AND r.claim_no = %(claim_no)s
-"""
-
-
-async def open_attempt(store: Store, run: ClaimedRun) -> int | None:
-    """The attempt that this very claim has announced already: its commit's answer was lost."""
-    rows = await store.fetch(
-        _OPEN, {"run": run.id, "claim_no": run.claim_no, "session": run.session_id}
-    )
-    return rows[0][0] if rows else None
 
 
 _HELD = """

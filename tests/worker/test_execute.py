@@ -588,10 +588,10 @@ async def test_a_cancel_during_an_outage_ends_the_run_when_it_is_over(
     carried_out: bool,
     early: bool,
 ) -> None:
-    """Early: while the statement hangs; late: while the outcome of the lost one is looked for."""
+    """Early: while the statement hangs; late: while the lost one is repeated."""
     lost = asyncio.Event()
     store.cut_at(INTENT, carried_out=carried_out, until=lost)
-    store.cut_at("a.number FROM attempts", carried_out=False, times=2)
+    store.cut_at(INTENT, carried_out=False, times=2)
     run_id = await rig.queued()
     task = await worker.start(run_id)
     await store.cut.wait()

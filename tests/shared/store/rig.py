@@ -130,15 +130,15 @@ class Rig:
         await self.run(LEASE_IS_OVER, id=session)
         assert [session] == await sessions.mark_dead(self.store, lease_s=0)
 
-    async def blocked(self) -> None:
-        """Wait until some statement waits for a lock."""
+    async def blocked(self, count: int = 1) -> None:
+        """Wait until so many statements wait for a lock."""
         waiting = (
             "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
             " AND datname = current_database()"
         )
 
         async def found() -> bool:
-            return bool(await self.rows(waiting))
+            return len(await self.rows(waiting)) >= count
 
         await until(found)
 
@@ -263,6 +263,7 @@ def intent(run: ClaimedRun, **changes: Any) -> Intent:
         "run_id": str(run.id),
         "session_id": str(run.session_id),
         "claim_no": run.claim_no,
+        "attempts_before": run.attempts,
         "provider": "sim",
         "model": "echo",
     }

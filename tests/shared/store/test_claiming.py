@@ -395,19 +395,41 @@ async def test_a_reaped_session_announces_no_call(rig: Rig) -> None:
     assert Refusal("lost") == await rig.intend(run)
 
 
-async def test_the_attempt_of_a_lost_commit_is_found_again(rig: Rig) -> None:
-    run = await rig.claimed()
-    before = await claiming.open_attempt(rig.store, run)
-    await rig.intend(run)
+async def test_the_same_intent_again_is_the_same_attempt(rig: Rig) -> None:
+    run = await rig.claimed(max_attempts=1)
 
-    assert (None, 1) == (before, await claiming.open_attempt(rig.store, run))
+    assert [1, 1] == [await rig.intend(run), await rig.intend(run)]
+    assert (1, 1) == ((await rig.row(run.id))["calls"], len(await rig.attempts(run.id)))
+
+
+async def test_an_intent_repeated_while_the_first_is_under_way_is_one_attempt(rig: Rig) -> None:
+    """The connection of the first was lost, and its statement goes on without anyone listening."""
+    run = await rig.claimed()
+    other = await rig.store.connect_alone()
+    async with other.transaction():
+        await other.execute("SELECT FROM runs WHERE id = %s FOR UPDATE", (run.id,))
+        first = asyncio.create_task(rig.intend(run))
+        await rig.blocked()
+        second = asyncio.create_task(rig.intend(run))
+        await rig.blocked(2)
+
+    await other.close()
+    assert [1, 1] == [await first, await second]
+    assert 1 == len(await rig.attempts(run.id))
+
+
+async def test_an_announced_call_stays_announced_when_a_cancel_is_requested(rig: Rig) -> None:
+    run = await rig.called()
+    await ending.cancel(rig.store, rig.tenant.workspace_id, run.id)
+
+    assert 1 == await rig.intend(run)
 
 
 async def test_an_attempt_of_another_claim_is_not_taken_for_mine(rig: Rig) -> None:
     old = await rig.called()
     await rig.settle(failed(old))
 
-    assert await claiming.open_attempt(rig.store, old) is None
+    assert Refusal("lost") == await rig.intend(old)
 
 
 async def test_a_finished_runs_costs_so_far_come_with_the_next_claim(rig: Rig) -> None:
