@@ -33,11 +33,6 @@ async def submit(deps: Deps, principal: Principal, requests: Sequence[Request]) 
     single submission raises; flaws point into `/runs/<place>`.
     """
     _check_keys(requests)
-    for place, request in enumerate(requests):
-        try:
-            rules.check(request.body, now=deps.clock.now())
-        except AppError as error:
-            raise _at(place, error) from error
     chosen = [(new_id(), request.body.thread or new_id()) for request in requests]
     for _ in range(submissions.STALE_TRIES):
         done = await _replays(deps, principal, requests)
@@ -77,7 +72,7 @@ async def _replays(
         existing: Existing | None = found.get(request.idempotency_key or "")
         if existing is not None:
             try:
-                answers[place] = submissions.replayed(existing, request.fingerprint)
+                answers[place] = submissions.replayed(principal, existing, request.fingerprint)
             except AppError as error:
                 raise _at(place, error) from error
     return answers
@@ -87,6 +82,7 @@ async def _row(
     deps: Deps, principal: Principal, request: Request, chosen: tuple[UUID, UUID], place: int
 ) -> NewRun:
     try:
+        rules.check(request.body, now=deps.clock.now())
         return await submissions.prepare(deps, principal, request, chosen)
     except AppError as error:
         raise _at(place, error) from error

@@ -9,7 +9,7 @@ from shared.deps import CheckedKey, Deps
 from shared.domain import api_keys
 from shared.errors import ForbiddenError, UnauthorizedError
 from shared.ids import KeyId, WorkspaceId
-from shared.store import workspaces
+from shared.store import database, workspaces
 
 SCOPES = (
     "runs:write",
@@ -52,7 +52,8 @@ async def authenticate(deps: Deps, token: str) -> Principal:
     now = deps.clock.monotonic()
     checked = deps.keys.get(parsed.lookup_id)
     if checked is None or now - checked.checked_at > deps.settings.key_cache_s:
-        known = await workspaces.find_key(deps.store, parsed.lookup_id)
+        with database.nothing_written():
+            known = await workspaces.find_key(deps.store, parsed.lookup_id)
         if known is None:
             deps.keys.discard(parsed.lookup_id)
             raise UnauthorizedError

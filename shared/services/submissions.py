@@ -74,10 +74,18 @@ async def submit(deps: Deps, principal: Principal, request: Request) -> Accepted
     Raises `NotFoundError`, `UnacceptableError`, `ForbiddenError`, `ConflictError`,
     `UnavailableError` when certainly nothing was stored, `OutcomeUnknownError` otherwise.
     """
-    submissions.check(request.body, now=deps.clock.now())
     chosen = (new_id(), request.body.thread or new_id())
     for tries in range(STALE_TRIES):
-        new = await prepare(deps, principal, request, chosen)
+        try:
+            submissions.check(request.body, now=deps.clock.now())
+            with database.nothing_written():
+                new = await prepare(deps, principal, request, chosen)
+        except (UnacceptableError, NotFoundError):
+            with database.nothing_written():
+                earlier = await _made_before(deps, principal, request)
+            if earlier is None:
+                raise
+            return earlier
         if tries:
             new = msgspec.structs.replace(new, again=True)
         if request.stores is not None:
@@ -106,7 +114,7 @@ async def prepare(
     target = await resolve(
         deps, principal.workspace_id, request.slug, request.version, request.body.environment
     )
-    _may_use(principal, target)
+    _may_use(principal, target.environment_id)
     _check_inputs(target.compiled, request.body.inputs)
     return _new_run(deps, principal, request, target, chosen)
 
@@ -167,8 +175,8 @@ def _unknown_environment(name: str | None) -> UnacceptableError:
     )
 
 
-def _may_use(principal: Principal, target: Target) -> None:
-    if principal.environment_ids and target.environment_id not in principal.environment_ids:
+def _may_use(principal: Principal, environment_id: UUID) -> None:
+    if principal.environment_ids and environment_id not in principal.environment_ids:
         raise ForbiddenError("This key may not use that environment.", code="environment_forbidden")
 
 
@@ -288,18 +296,28 @@ async def _existing(deps: Deps, principal: Principal, request: Request, new: New
     if own is not None:
         await rings.ring(deps, Ring(own.run_id, Lane(new.priority)))
         return Accepted(own.run_id, own.thread_id, own.status)
-    found: Existing | None = None
-    if request.idempotency_key is not None:
-        key = request.idempotency_key
-        made = await submitting.find_by_keys(deps.store, principal.workspace_id, OPERATION, [key])
-        found = made.get(key)
-    if found is None:
+    made = await _made_before(deps, principal, request)
+    if made is None:
         raise key_in_use()
-    return replayed(found, request.fingerprint)
+    return made
 
 
-def replayed(found: Existing, fingerprint: bytes | None) -> Accepted:
-    """The run that a key made, if the request is the same. Raises `UnacceptableError` if not."""
+async def _made_before(deps: Deps, principal: Principal, request: Request) -> Accepted | None:
+    """The run that the request's key made.
+
+    Its answer stays what it was when the request would be refused today: its deadline has passed,
+    its prompt is gone.
+    """
+    key = request.idempotency_key
+    if key is None:
+        return None
+    made = await submitting.find_by_keys(deps.store, principal.workspace_id, OPERATION, [key])
+    return replayed(principal, made[key], request.fingerprint) if key in made else None
+
+
+def replayed(principal: Principal, found: Existing, fingerprint: bytes | None) -> Accepted:
+    """The run that a key made. Raises `UnacceptableError` if the request is not the same."""
+    _may_use(principal, found.environment_id)
     if found.fingerprint != fingerprint:
         raise UnacceptableError(
             "This Idempotency-Key was used with another request.", code="idempotency_key_reused"

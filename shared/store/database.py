@@ -1,8 +1,8 @@
 """The way to PostgreSQL: one pool of psycopg connections, shared by hot statements and the ORM."""
 
 import select
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import psycopg
@@ -11,6 +11,8 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import NullPool
+
+from shared.errors import UnavailableError
 
 Parameters = Mapping[str, object]
 Tx = AsyncSession
@@ -160,6 +162,17 @@ def refused(error: BaseException) -> bool:
 def away(error: BaseException) -> bool:
     """Tell whether an error means that the database cannot be used right now."""
     return refused(error) or lost(error)
+
+
+@contextmanager
+def nothing_written() -> Iterator[None]:
+    """Around reading: when the database goes away, a caller may be told that nothing was stored."""
+    try:
+        yield
+    except psycopg.Error as error:
+        if away(error):
+            raise UnavailableError("The database is away; nothing was stored.") from error
+        raise
 
 
 def concerns_all(error: BaseException) -> bool:

@@ -220,17 +220,18 @@ class Existing(msgspec.Struct, frozen=True):
     run_id: RunId
     thread_id: UUID
     status: str
+    environment_id: UUID
     fingerprint: bytes | None
 
 
 _BY_KEYS = """
-SELECT k.key, r.id, r.thread_id, r.status, k.fingerprint FROM idempotency_keys k
+SELECT k.key, r.id, r.thread_id, r.status, r.environment_id, k.fingerprint FROM idempotency_keys k
 JOIN runs r ON r.id = k.run_id
 WHERE k.workspace_id = %(workspace)s AND k.operation = %(operation)s AND k.key = ANY(%(keys)s)
   AND k.expires_at >= now()
 """
 _BY_ID = """
-SELECT r.id, r.thread_id, r.status, NULL::bytea FROM runs r
+SELECT r.id, r.thread_id, r.status, r.environment_id, NULL::bytea FROM runs r
 WHERE r.workspace_id = %(workspace)s AND r.id = %(run)s
 """
 

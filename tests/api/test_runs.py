@@ -1,14 +1,17 @@
 """Submitting and reading runs, as a client of the prompts door sees it."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import httpx
 import pytest
 
+from shared.clock import rfc3339
 from shared.deps import Deps
 from shared.ids import new_id
 from shared.queue.lanes import Lanes
 from tests.factories import Tenant, a_prompt
+from tests.worker.lane_rig import until
 from worker.main import WorkerProcess
 
 
@@ -75,6 +78,24 @@ async def test_batch_mixes_replays_with_new_runs(
     assert first.json()["runs"][0]["id"] == single.json()["id"]
     assert first.json()["runs"] == second.json()["runs"]
     assert [(2,)] == await deps.store.fetch("SELECT count(*) FROM runs", {})
+
+
+async def test_batch_repeated_after_a_deadline_is_answered_as_at_first(
+    client: httpx.AsyncClient, deps: Deps, tenant: Tenant
+) -> None:
+    await a_prompt(deps, tenant)
+    soon = deps.clock.now() + timedelta(seconds=0.3)
+    item = {"prompt": "greeting", "version": "1", "inputs": {"name": "Ada"}}
+    batch = {"runs": [{**item, "idempotencyKey": "one", "deadline": rfc3339(soon)}]}
+    first = await client.post("/runs/batch", json=batch)
+    await until(lambda: deps.clock.now() > soon)
+
+    again = await client.post("/runs/batch", json=batch)
+
+    assert (200, first.json()["runs"][0]["id"]) == (
+        again.status_code,
+        again.json()["runs"][0]["id"],
+    )
 
 
 async def test_key_that_stands_twice_in_a_batch_is_refused(

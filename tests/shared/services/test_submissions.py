@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from random import Random
 from typing import Any
 
@@ -320,6 +321,40 @@ async def test_a_refused_submission_uses_up_no_key(deps: Deps, tenant: Tenant) -
     assert not accepted.replayed
 
 
+async def test_a_repeated_request_is_answered_as_at_first_after_its_deadline(
+    deps: Deps, tenant: Tenant
+) -> None:
+    soon = deps.clock.now() + timedelta(seconds=0.3)
+    body = Submission(inputs={"name": "Ada"}, deadline=soon)
+    first = await submissions.submit(deps, tenant.principal, _keyed("k", body=body))
+    await until(lambda: deps.clock.now() > soon)
+
+    again = await submissions.submit(deps, tenant.principal, _keyed("k", body=body))
+
+    assert (first.id, True) == (again.id, again.replayed)
+    with pytest.raises(UnacceptableError):
+        await submissions.submit(deps, tenant.principal, _keyed("another", body=body))
+    with pytest.raises(UnacceptableError, match="another request"):
+        await submissions.submit(deps, tenant.principal, _keyed("k", b"b" * 32, body=body))
+
+
+async def test_a_repeated_request_is_answered_as_at_first_after_its_prompt_is_gone(
+    deps: Deps, tenant: Tenant
+) -> None:
+    first = await submissions.submit(deps, tenant.principal, _keyed("k"))
+    await deps.store.execute("UPDATE prompts SET deleted_at = now()", {})
+    deps.targets.discard(tenant.workspace_id)
+
+    again = await submissions.submit(deps, tenant.principal, _keyed("k"))
+
+    assert (first.id, True) == (again.id, again.replayed)
+    elsewhere = msgspec.structs.replace(
+        tenant.principal, environment_ids=frozenset({EnvironmentId(new_id())})
+    )
+    with pytest.raises(ForbiddenError):
+        await submissions.submit(deps, elsewhere, _keyed("k"))
+
+
 async def test_an_expired_key_may_be_used_for_something_else(deps: Deps, tenant: Tenant) -> None:
     first = await submissions.submit(deps, tenant.principal, _keyed("k"))
     await deps.store.execute("UPDATE idempotency_keys SET expires_at = now() - interval '1 s'", {})
@@ -480,6 +515,17 @@ async def test_when_certainly_nothing_was_stored_it_is_safe_to_try_again(
         await submissions.submit(deps, tenant.principal, _request())
 
     assert "2" == refused.value.headers["Retry-After"]
+    assert [] == await _runs(deps)
+
+
+async def test_a_connection_lost_while_reading_leaves_no_doubt(
+    deps: Deps, tenant: Tenant, store: CutStore
+) -> None:
+    store.cut_at("FROM workspaces w", carried_out=True)
+
+    with pytest.raises(UnavailableError):
+        await submissions.submit(deps, tenant.principal, _request())
+
     assert [] == await _runs(deps)
 
 
