@@ -2,12 +2,13 @@
 
 import importlib
 import pkgutil
+from functools import cache
 from typing import Any
 
 from litestar import Litestar, Router
 from litestar.config.app import AppConfig
 from litestar.di import Provide
-from litestar.types import ASGIApp
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from api import auth, errors, requests, routes
 from api.deadline import Deadline
@@ -22,22 +23,20 @@ _AT_ROOT = frozenset({"docs", "health"})
 
 def create_app(deps: Deps, waiters: Waiters | None = None) -> ASGIApp:
     """Build the ASGI application over a process's state; whoever gives `waiters` closes them."""
-    litestar = create_litestar(deps, waiters)
-    inner = Deadline(litestar, deps.settings.request_deadline_s)
+    litestar = create_litestar()
+    state = {"deps": deps, "waiters": waiters or Waiters(deps)}
+
+    async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {}).update(state)
+        await litestar(scope, receive, send)
+
+    inner = Deadline(with_state, deps.settings.request_deadline_s)
     return Guard(inner, body_rules(deps.settings))
 
 
-def create_litestar(deps: Deps, waiters: Waiters | None = None) -> Litestar:
-    """Build the routes alone, as the OpenAPI document sees them."""
-
-    async def provide_deps() -> Deps:
-        return deps
-
-    waiting = waiters or Waiters(deps)
-
-    async def provide_waiters() -> Waiters:
-        return waiting
-
+@cache
+def create_litestar() -> Litestar:
+    """Build the routes alone, once; each request brings the state that it is answered from."""
     modules = {
         module.name: importlib.import_module(f"{routes.__name__}.{module.name}")
         for module in pkgutil.iter_modules(routes.__path__)
@@ -56,7 +55,7 @@ def create_litestar(deps: Deps, waiters: Waiters | None = None) -> Litestar:
                 ),
                 *at_root,
             ],
-            dependencies={"deps": Provide(provide_deps), "waiters": Provide(provide_waiters)},
+            dependencies={"deps": Provide(_provide_deps), "waiters": Provide(_provide_waiters)},
             exception_handlers={Exception: errors.handle},
             guards=[requests.known_query],
             request_class=StrictRequest,
@@ -65,3 +64,13 @@ def create_litestar(deps: Deps, waiters: Waiters | None = None) -> Litestar:
             request_max_body_size=None,  # the guard has read it within its limit
         )
     )
+
+
+async def _provide_deps(scope: Scope) -> Deps:
+    deps: Deps = scope["state"]["deps"]
+    return deps
+
+
+async def _provide_waiters(scope: Scope) -> Waiters:
+    waiters: Waiters = scope["state"]["waiters"]
+    return waiters

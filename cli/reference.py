@@ -7,8 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import typer
 from pydantic import SecretStr
@@ -21,7 +20,6 @@ from api.auth import SCOPE
 from api.error_catalog import REQUEST_ERRORS, RUN_ERRORS
 from cli import reference_database
 from cli.main import app as command_line
-from shared.deps import Deps
 from shared.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -138,7 +136,7 @@ def _errors() -> Iterable[str]:
 
 
 def _events() -> Iterable[str]:
-    document = openapi.document(_application())
+    document = openapi.document(create_litestar())
     yield "# Events"
     yield ""
     yield (
@@ -166,7 +164,7 @@ def _events() -> Iterable[str]:
 
 
 def _routes() -> Iterable[str]:
-    application = _application()
+    application = create_litestar()
     yield "# Routes"
     yield ""
     yield (
@@ -249,11 +247,6 @@ def _parameter(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         return f"`{parameter.name.upper()}`"
     return ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
-
-
-def _application() -> Any:
-    """The API's routes over nothing: only their description is asked for."""
-    return create_litestar(cast("Deps", SimpleNamespace(settings=Settings.model_construct())))
 
 
 def _sentence(function: Any) -> str:

@@ -11,7 +11,6 @@ from cli.main import app as command_line
 from shared.domain.webhooks import EVENTS
 from shared.settings import Settings
 from shared.store.tables import METADATA
-from tests.api.test_docs import NOTHING
 from tests.architecture.source import ROOT
 from tests.architecture.test_error_codes import request_codes, run_codes
 
@@ -44,7 +43,7 @@ def test_every_event_is_described() -> None:
 def test_every_route_is_ours_and_described() -> None:
     routes = [
         (f"`{method} {route.path_format}`", handler.fn.__module__)
-        for route in create_litestar(NOTHING).routes
+        for route in create_litestar().routes
         if isinstance(route, HTTPRoute)
         for handler in route.route_handlers
         for method in handler.http_methods - {"OPTIONS"}
