@@ -8,6 +8,13 @@ from pathlib import Path
 import redis
 
 from cli.embedded import EmbeddedServers, FolderLock, start
+from shared.store.database import Store
+from shared.store.tables import METADATA
+
+_EMPTY = f"""DO $$ BEGIN
+  PERFORM set_config('session_replication_role', 'replica', true);
+  {"; ".join(f"DELETE FROM {table.name}" for table in METADATA.sorted_tables)};
+END $$"""
 
 
 @contextlib.contextmanager
@@ -28,3 +35,8 @@ def empty_redis(servers: EmbeddedServers) -> None:
         client.flushall()
         client.script_flush()
         client.config_resetstat()
+
+
+async def empty_database(store: Store) -> None:
+    """Empty every table row by row: that takes 1 ms, TRUNCATE takes 110."""
+    await store.execute(_EMPTY, {})

@@ -12,13 +12,6 @@ from tests.faults.rig import Rig
 
 
 @pytest.fixture(scope="session")
-def launcher() -> Iterator[Launcher]:
-    launcher = Launcher()
-    yield launcher
-    launcher.close()
-
-
-@pytest.fixture(scope="session")
 def durable_servers(launcher: Launcher) -> Iterator[EmbeddedServers]:  # it imports meanwhile
     with private_servers.running(durable=True) as servers:
         yield servers

@@ -12,7 +12,7 @@ from shared.settings import Settings
 from shared.store.database import Parameters, Store
 from shared.vault import VaultError
 from tests.factories import Tenant, a_prompt
-from tests.shared.store.rig import empty
+from tests.servers import empty_database
 
 
 def test_a_full_cache_forgets_what_was_used_longest_ago() -> None:
@@ -53,7 +53,7 @@ async def counting_store(settings: Settings) -> AsyncIterator[CountingStore]:
     store = CountingStore(settings.database_url.get_secret_value(), size=2)
     await store.open(wait_s=10)
     yield store
-    await empty(store)
+    await empty_database(store)
     await store.close()
 
 

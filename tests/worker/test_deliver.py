@@ -23,7 +23,8 @@ from shared.store import deliveries
 from shared.store.ending import DueDelivery
 from shared.tasks import end
 from shared.vault import Vault
-from tests.shared.store.rig import Rig, Row, a_rig, empty, outcome
+from tests.servers import empty_database
+from tests.shared.store.rig import Rig, Row, a_rig, outcome
 from tests.worker.execute_rig import CutStore
 from tests.worker.lane_rig import until
 from worker.deliver import Deliverer
@@ -78,7 +79,7 @@ async def store_that_can_be_cut(settings: Settings) -> AsyncIterator[CutStore]:
     store = CutStore(settings.database_url.get_secret_value())
     await store.open(wait_s=10)
     yield store
-    await empty(store)
+    await empty_database(store)
     await store.close()
 
 

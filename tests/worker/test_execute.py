@@ -19,7 +19,8 @@ from shared.queue.lanes import Lanes
 from shared.services import runs
 from shared.settings import Settings
 from shared.store import ending, reading
-from tests.shared.store.rig import Rig, Row, a_rig, base64, empty
+from tests.servers import empty_database
+from tests.shared.store.rig import Rig, Row, a_rig, base64
 from tests.worker.execute_rig import (
     CLAIM,
     INTENT,
@@ -44,7 +45,7 @@ async def store_that_can_be_cut(settings: Settings) -> AsyncIterator[CutStore]:
     store = CutStore(settings.database_url.get_secret_value())
     await store.open(wait_s=10)
     yield store
-    await empty(store)
+    await empty_database(store)
     await store.close()
 
 

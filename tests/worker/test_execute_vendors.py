@@ -12,7 +12,8 @@ from shared.deps import Deps
 from shared.settings import Settings
 from shared.store import ending, reading
 from shared.store.database import Store
-from tests.shared.store.rig import Rig, a_rig, empty
+from tests.servers import empty_database
+from tests.shared.store.rig import Rig, a_rig
 from tests.vendors import Step, VendorServer, answers, hangs, named
 from tests.worker.execute_rig import Hands, hands
 
@@ -45,7 +46,7 @@ async def quickly_emptied_store(settings: Settings) -> AsyncIterator[Store]:
     store = Store(settings.database_url.get_secret_value(), size=3)
     await store.open(wait_s=10)
     yield store
-    await empty(store)
+    await empty_database(store)
     await store.close()
 
 

@@ -13,7 +13,8 @@ from shared.ids import RunId
 from shared.settings import Settings
 from shared.store import ending
 from shared.store.database import Store
-from tests.shared.store.rig import LEASE_IS_OVER, Rig, Row, a_rig, empty
+from tests.servers import empty_database
+from tests.shared.store.rig import LEASE_IS_OVER, Rig, Row, a_rig
 from tests.worker.lane_rig import until
 from worker.session import Session
 
@@ -41,7 +42,7 @@ async def quickly_emptied_store(settings: Settings) -> AsyncIterator[Store]:
     store = Store(settings.database_url.get_secret_value(), size=3)
     await store.open(wait_s=10)
     yield store
-    await empty(store)
+    await empty_database(store)
     await store.close()
 
 

@@ -18,7 +18,8 @@ from shared.store import submitting
 from shared.store.database import Store
 from shared.store.submitting import Stored
 from shared.tasks import end
-from tests.shared.store.rig import LEASE_IS_OVER, Rig, a_rig, empty
+from tests.servers import empty_database
+from tests.shared.store.rig import LEASE_IS_OVER, Rig, a_rig
 from tests.worker.lane_rig import until
 from worker.sweep import BATCH, Sweeper
 
@@ -35,7 +36,7 @@ async def quickly_emptied_store(settings: Settings) -> AsyncIterator[Store]:
     store = Store(settings.database_url.get_secret_value(), size=3)
     await store.open(wait_s=10)
     yield store
-    await empty(store)
+    await empty_database(store)
     await store.close()
 
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from shared.settings import Settings
-from tests.shared.store.rig import empty
+from tests.servers import empty_database
 from tests.worker.execute_rig import CutStore
 
 
@@ -14,5 +14,5 @@ async def store_that_can_be_cut(settings: Settings) -> AsyncIterator[CutStore]:
     store = CutStore(settings.database_url.get_secret_value())
     await store.open(wait_s=10)
     yield store
-    await empty(store)
+    await empty_database(store)
     await store.close()

@@ -7,7 +7,8 @@ import pytest
 from shared.deps import Deps
 from shared.settings import Settings
 from shared.store.database import Store
-from tests.shared.store.rig import Rig, a_rig, empty
+from tests.servers import empty_database
+from tests.shared.store.rig import Rig, a_rig
 
 
 @pytest.fixture(name="store")
@@ -15,7 +16,7 @@ async def quickly_emptied_store(settings: Settings) -> AsyncIterator[Store]:
     store = Store(settings.database_url.get_secret_value(), size=3)
     await store.open(wait_s=10)
     yield store
-    await empty(store)
+    await empty_database(store)
     await store.close()
 
 
