@@ -3,14 +3,19 @@
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
-from tests.e2e.processes import RUNLANE, Process, clean_env, run, servers_in
+from tests.e2e.processes import RUNLANE, START_S, Process, clean_env, run, servers_in
+from tests.faults.processes import Launcher
+from tests.waiting import until
 
 pytestmark = pytest.mark.xdist_group("cli-refusals")
+
+Refusal = Callable[..., str]
 
 WITHOUT_WHEELS = """
 import sys
@@ -29,34 +34,42 @@ def taken_port() -> Iterator[int]:
         yield listening.getsockname()[1]
 
 
-def refusal(command: str, home: Path, **variables: str) -> str:
-    """Run a command with settings that will not do; the one sentence it ends with."""
-    given = {"DATA_DIR": str(home / "data"), "API_PORT": "0"} | variables
-    return _one_sentence(*run(RUNLANE, *command.split(), env=clean_env(home, **given), cwd=home))
+@pytest.fixture
+def refusal(launcher: Launcher, tmp_path: Path) -> Refusal:
+    """Runs a command with settings that will not do; answers the one sentence it ends with."""
+
+    def run_refused(command: str, **variables: str) -> str:
+        given = {"DATA_DIR": str(tmp_path / "data"), "API_PORT": "0"} | variables
+        out, err = (tmp_path / f"{name}-{uuid4().hex}" for name in ("out", "err"))
+        args = command.split()
+        child = launcher.launch(command, args, clean_env(tmp_path, **given), out, err)
+        until(lambda: not child.alive, START_S, otherwise=child.last_words)
+        return _one_sentence(child.exit_code, out.read_text(), err.read_text())
+
+    return run_refused
 
 
-def test_taken_port_is_named(tmp_path: Path, data_dir: Path, taken_port: int) -> None:
-    said = refusal("dev", tmp_path, DATA_DIR=str(data_dir), API_PORT=str(taken_port))
+def test_taken_port_is_named(refusal: Refusal, data_dir: Path, taken_port: int) -> None:
+    said = refusal("dev", DATA_DIR=str(data_dir), API_PORT=str(taken_port))
 
     assert said.startswith(f"Cannot listen on 127.0.0.1:{taken_port} (")
     assert "set API_PORT" in said
     assert [] == servers_in(data_dir)
 
 
-def test_unwritable_folder_is_named(tmp_path: Path) -> None:
+def test_unwritable_folder_is_named(refusal: Refusal, tmp_path: Path) -> None:
     (tmp_path / "a-file").touch()
     folder = tmp_path / "a-file" / "data"
 
-    said = refusal("dev", tmp_path, DATA_DIR=str(folder))
+    said = refusal("dev", DATA_DIR=str(folder))
 
     assert said.startswith(f"The data folder {folder} cannot be written (")
 
 
 @pytest.mark.parametrize("command", ["dev", "worker"])
-def test_database_that_does_not_answer_is_told(tmp_path: Path, command: str) -> None:
+def test_database_that_does_not_answer_is_told(refusal: Refusal, command: str) -> None:
     said = refusal(
         command,
-        tmp_path,
         DATABASE_URL="postgresql://me:hush-hush@127.0.0.1:1/x",
         REDIS_URL="redis://127.0.0.1:1",
     )
@@ -65,8 +78,8 @@ def test_database_that_does_not_answer_is_told(tmp_path: Path, command: str) -> 
     assert "hush-hush" not in said
 
 
-def test_foreign_database_is_told_without_its_password(tmp_path: Path) -> None:
-    said = refusal("dev", tmp_path, DATABASE_URL="mysql://me:hush-hush@127.0.0.1/x")
+def test_foreign_database_is_told_without_its_password(refusal: Refusal) -> None:
+    said = refusal("dev", DATABASE_URL="mysql://me:hush-hush@127.0.0.1/x")
 
     assert (
         "The database of DATABASE_URL cannot be used (it has to start with postgresql://).\n"
@@ -74,16 +87,16 @@ def test_foreign_database_is_told_without_its_password(tmp_path: Path) -> None:
     )
 
 
-def test_malformed_redis_url_is_told(tmp_path: Path, database_url: str) -> None:
-    said = refusal("worker", tmp_path, DATABASE_URL=database_url, REDIS_URL="nonsense")
+def test_malformed_redis_url_is_told(refusal: Refusal, database_url: str) -> None:
+    said = refusal("worker", DATABASE_URL=database_url, REDIS_URL="nonsense")
 
     assert said.startswith("REDIS_URL cannot be used (")
 
 
 def test_database_without_schema_asks_for_migrate(
-    tmp_path: Path, empty_database_url: str, redis_url: str
+    refusal: Refusal, empty_database_url: str, redis_url: str
 ) -> None:
-    said = refusal("api", tmp_path, DATABASE_URL=empty_database_url, REDIS_URL=redis_url)
+    said = refusal("api", DATABASE_URL=empty_database_url, REDIS_URL=redis_url)
 
     assert "run `runlane migrate`" in said
 
@@ -96,27 +109,27 @@ def test_platform_without_wheels_is_told_which_settings_help(tmp_path: Path) -> 
     assert "set DATABASE_URL and REDIS_URL" in said
 
 
-def test_setting_out_of_range_is_named(tmp_path: Path) -> None:
-    assert refusal("dev", tmp_path, API_PORT="70000").startswith("API_PORT: ")
+def test_setting_out_of_range_is_named(refusal: Refusal) -> None:
+    assert refusal("dev", API_PORT="70000").startswith("API_PORT: ")
 
 
-def test_broken_master_key_is_named_and_not_shown(tmp_path: Path, data_dir: Path) -> None:
-    said = refusal("dev", tmp_path, DATA_DIR=str(data_dir), MASTER_KEY="hush-hush")
+def test_broken_master_key_is_named_and_not_shown(refusal: Refusal, data_dir: Path) -> None:
+    said = refusal("dev", DATA_DIR=str(data_dir), MASTER_KEY="hush-hush")
 
     assert "MASTER_KEY" in said
     assert "hush-hush" not in said
     assert [] == servers_in(data_dir)
 
 
-def test_receiver_says_which_settings_are_missing(tmp_path: Path) -> None:
-    assert refusal("receive", tmp_path).startswith("Set RUNLANE_URL and RUNLANE_API_KEY")
+def test_receiver_says_which_settings_are_missing(refusal: Refusal) -> None:
+    assert refusal("receive").startswith("Set RUNLANE_URL and RUNLANE_API_KEY")
 
 
-def test_receiver_says_when_no_runlane_answers(tmp_path: Path, taken_port: int) -> None:
+def test_receiver_says_when_no_runlane_answers(refusal: Refusal, taken_port: int) -> None:
     nobody = {"RUNLANE_URL": "http://127.0.0.1:1", "RUNLANE_API_KEY": "rl_x"}
 
-    assert refusal("receive", tmp_path, **nobody).startswith("No Runlane answers at http://127")
-    said = refusal(f"receive --port {taken_port}", tmp_path, **nobody)
+    assert refusal("receive", **nobody).startswith("No Runlane answers at http://127")
+    said = refusal(f"receive --port {taken_port}", **nobody)
     assert f"Port {taken_port} is taken: choose another with --port.\n" == said
 
 

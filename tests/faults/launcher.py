@@ -1,9 +1,11 @@
 """Starts `runlane` processes in no time: imports the program once and forks.
 
-Reads one JSON object a line (`args`, `env`, `log`), answers with the new process's id. It never
-waits for its children: an ended one stays a zombie, so that its id cannot become another's.
+Reads one JSON object a line (`args`, `env`, `log`, `errors`), answers with the new process's id.
+It never waits for its children: an ended one stays a zombie, so that its id cannot become
+another's.
 """
 
+import gc
 import json
 import os
 import sys
@@ -21,9 +23,12 @@ from cli import (
 
 def _become(order: dict[str, Any]) -> NoReturn:
     os.setsid()
-    log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    log, errors = (
+        os.open(order[name], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        for name in ("log", "errors")
+    )
     nothing = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((nothing, 0), (log, 1), (log, 2)):
+    for source, target in ((nothing, 0), (log, 1), (errors, 2)):
         os.dup2(source, target)
     os.environ.clear()  # noqa: TID251 (the child's own environment is made here)
     os.environ.update(order["env"])  # noqa: TID251 (as above)
@@ -36,6 +41,7 @@ def _become(order: dict[str, Any]) -> NoReturn:
 
 
 def _serve() -> None:
+    gc.freeze()  # or every child's first collection would copy what it shares with us
     for line in sys.stdin:
         order = json.loads(line)
         pid = os.fork()

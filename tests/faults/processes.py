@@ -117,10 +117,23 @@ class Launcher:
             start_new_session=True,
         )
 
-    def launch(self, name: str, args: Sequence[str], env: Mapping[str, str], log: Path) -> Child:
+    def launch(
+        self,
+        name: str,
+        args: Sequence[str],
+        env: Mapping[str, str],
+        log: Path,
+        errors: Path | None = None,
+    ) -> Child:
+        """Start `runlane` with arguments; standard error goes to the log too unless told where."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        order = {"args": list(args), "env": dict(env), "log": str(log)}
+        order = {
+            "args": list(args),
+            "env": dict(env),
+            "log": str(log),
+            "errors": str(errors or log),
+        }
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         return Child(name, int(self._process.stdout.readline()), log)
