@@ -29,6 +29,7 @@ setup: .venv/dev ## Install everything for development into .venv
 run: .venv/run ## Start Runlane here: API, worker, private PostgreSQL and Valkey
 	@exec $(BIN)/runlane dev
 
+test: export PYTHONDONTWRITEBYTECODE := # dozens of processes start: let them keep what is compiled
 test: .venv/dev ## Run every test with coverage
 	$(BIN)/python -m pytest -n $(N) --cov --cov-report=term --cov-fail-under=90 --ignore=tests/faults/wide tests
 

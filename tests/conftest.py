@@ -1,6 +1,7 @@
 """What every test may ask for: real servers, started once per test process."""
 
 import base64
+import gc
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -24,6 +25,16 @@ from shared.store.database import Store
 from tests import servers as private_servers
 from tests.factories import Tenant, a_tenant
 from tests.faults.processes import Launcher
+
+
+def pytest_collection() -> None:
+    gc.disable()  # what is imported and collected now stays until the end
+
+
+def pytest_collection_finish() -> None:
+    """Spare every garbage collection of the tests the walk over a million lasting objects."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

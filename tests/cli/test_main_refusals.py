@@ -5,13 +5,11 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
-from tests.e2e.processes import RUNLANE, START_S, Process, clean_env, run, servers_in
+from tests.e2e.processes import RUNLANE, Process, clean_env, run, servers_in
 from tests.faults.processes import Launcher
-from tests.waiting import until
 
 pytestmark = pytest.mark.xdist_group("cli-refusals")
 
@@ -40,11 +38,8 @@ def refusal(launcher: Launcher, tmp_path: Path) -> Refusal:
 
     def run_refused(command: str, **variables: str) -> str:
         given = {"DATA_DIR": str(tmp_path / "data"), "API_PORT": "0"} | variables
-        out, err = (tmp_path / f"{name}-{uuid4().hex}" for name in ("out", "err"))
-        args = command.split()
-        child = launcher.launch(command, args, clean_env(tmp_path, **given), out, err)
-        until(lambda: not child.alive, START_S, otherwise=child.last_words)
-        return _one_sentence(child.exit_code, out.read_text(), err.read_text())
+        env = clean_env(tmp_path, **given)
+        return _one_sentence(*launcher.run(command.split(), env, tmp_path))
 
     return run_refused
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -16,6 +17,7 @@ from tests.e2e.customer import NO_PRICE, Customer
 from tests.e2e.fake_vendors import FakeVendors
 from tests.e2e.processes import RUNLANE, Process, clean_env, run
 from tests.e2e.receiver import Receiver
+from tests.faults.processes import Launcher
 from tests.waiting import until
 
 pytestmark = pytest.mark.xdist_group("e2e-many-processes")
@@ -33,6 +35,7 @@ class Installation:
     vendors: FakeVendors
     apis: tuple[Process, ...]
     workers: tuple[Process, ...]
+    launcher: Launcher
 
     def url(self, number: int) -> str:
         """Where one of the APIs answers, as it logs it."""
@@ -43,7 +46,7 @@ class Installation:
 
 @pytest.fixture(scope="module")
 def installation(
-    servers: EmbeddedServers, tmp_path_factory: pytest.TempPathFactory
+    servers: EmbeddedServers, launcher: Launcher, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installation]:
     home = tmp_path_factory.mktemp("e2e-many")
     private_servers.empty_redis(servers)
@@ -67,10 +70,10 @@ def installation(
         assert re.fullmatch(r"The database has schema \w+\.\n", out)
         commands = ("api", "api", "worker", "worker")
         started = [stack.enter_context(Process([RUNLANE, name], env=env)) for name in commands]
-        key = _new_workspace(env, "acme")
+        key = _new_workspace(launcher, env, "acme")
         for worker in started[2:]:
             worker.says("worker_ready")
-        yield Installation(env, key, vendors, tuple(started[:2]), tuple(started[2:]))
+        yield Installation(env, key, vendors, tuple(started[:2]), tuple(started[2:]), launcher)
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +183,8 @@ def test_credentials_of_run_environment_and_server_win_in_this_order(
 
 
 def test_second_workspace_may_not_use_the_servers_keys(installation: Installation) -> None:
-    with Customer(installation.url(0), _new_workspace(installation.env, "second")) as second:
+    key = _new_workspace(installation.launcher, installation.env, "second")
+    with Customer(installation.url(0), key) as second:
         second.prompt("greeting", MODELS["openai"])
         run_id = second.submit("greeting")
 
@@ -202,12 +206,13 @@ def test_one_api_and_one_worker_may_end_while_the_others_go_on(
     assert {"completed"} == {run["status"] for run in done}
 
 
-def _new_workspace(env: dict[str, str], name: str) -> str:
+def _new_workspace(launcher: Launcher, env: dict[str, str], name: str) -> str:
     """Make a workspace and a key as the operator does; the key."""
-    argv = [RUNLANE, "workspaces", "create", name, "-e", "production", "-e", "staging"]
-    code, workspace_id, err = run(*argv, env=env)
+    make = ["workspaces", "create", name, "-e", "production", "-e", "staging"]
+    code, workspace_id, err = launcher.run(make, env, Path(env["HOME"]))
     assert (0, "") == (code, err)
-    code, key, err = run(RUNLANE, "keys", "create", workspace_id.strip(), env=env)
+    key_of = ["keys", "create", workspace_id.strip()]
+    code, key, err = launcher.run(key_of, env, Path(env["HOME"]))
     assert (0, "") == (code, err)
     return key.strip()
 

@@ -8,11 +8,14 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from uuid import uuid4
 
 from tests.faults.waiting import until
+from tests.waiting import until as until_now
 
 _ROOT = Path(__file__).parents[2]
 _SHOWN_LINES = 60
+_RUN_S = 60.0
 
 
 class Child:
@@ -137,6 +140,18 @@ class Launcher:
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         return Child(name, int(self._process.stdout.readline()), log)
+
+    def run(
+        self, args: Sequence[str], env: Mapping[str, str], folder: Path
+    ) -> tuple[int, str, str]:
+        """Run `runlane` to its end; exit code, standard output, standard error.
+
+        The folder is where what it prints is kept.
+        """
+        out, err = (folder / f"{name}-{uuid4().hex}" for name in ("out", "err"))
+        child = self.launch(" ".join(args), args, env, out, err)
+        until_now(lambda: not child.alive, _RUN_S, otherwise=child.last_words)
+        return child.exit_code, out.read_text(), err.read_text()
 
     def close(self) -> None:
         """End it; its children have to be ended first."""
