@@ -37,7 +37,7 @@ from tests.factories import Tenant, a_prompt, a_tenant
 from tests.worker.execute_rig import CutStore
 from tests.worker.lane_rig import until
 
-SUBMIT = "INSERT INTO threads"
+SUBMIT = "INSERT INTO runs"
 FAR_S = 30.0
 
 
