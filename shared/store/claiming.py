@@ -81,14 +81,19 @@ _JOINS = """
   LEFT JOIN workspaces w ON w.id = t.workspace_id
 """
 
-_STARTABLE = """r.status IN ('queued', 'scheduled') AND r.available_at <= now()
+_STARTABLE = """r.available_at <= now()
       AND NOT r.needs_turn AND r.cancel_requested_at IS NULL
       AND (r.expires_at > now() OR r.started_at IS NOT NULL)"""
+_WAITING = ["queued", "scheduled"]
 
+# The states are a parameter: were they spelled out, the planner might walk an index of all that
+# waits instead of looking these few up.
 _CLAIM = f"""
 WITH ready AS MATERIALIZED (
-    SELECT r.id FROM runs r WHERE r.id = ANY(%(ids)s) AND {_STARTABLE} AND {NO_EARLIER_TURN}
-    ORDER BY r.id FOR UPDATE SKIP LOCKED
+    SELECT l.id FROM (SELECT DISTINCT id FROM unnest(%(ids)s::uuid[]) AS x(id) ORDER BY id) AS asked
+      CROSS JOIN LATERAL (SELECT r.id FROM runs r
+        WHERE r.id = asked.id AND r.status = ANY(%(waiting)s) AND {_STARTABLE}
+          AND {NO_EARLIER_TURN} FOR UPDATE SKIP LOCKED) AS l
   ),
 {_TAKE}
 SELECT {_COLUMNS}, asked.id,
@@ -99,13 +104,32 @@ SELECT {_COLUMNS}, asked.id,
     WHEN r.needs_turn OR NOT {NO_EARLIER_TURN} THEN NULL
     ELSE (extract(epoch FROM now()) * 1000)::bigint + 100 END,
   r.priority
-FROM unnest(%(ids)s) AS asked(id) LEFT JOIN taken t ON t.id = asked.id
+FROM unnest(%(ids)s::uuid[]) AS asked(id) LEFT JOIN taken t ON t.id = asked.id
   LEFT JOIN runs r ON r.id = asked.id {_JOINS}
 """
 
+
+def held_claims(columns: str, and_also: str = "") -> str:
+    """The CTE `held`: locks, in the order of ids, the runs of `item` that are still its claim's.
+
+    Written so that each run is looked up by its id, whatever the planner believes about tables
+    that were small when it looked: LATERAL with a lock of its own is joined in no other way, and
+    "not distinct" keeps it off the index of sessions. A run with a session is running (a
+    constraint).
+    """
+    return f"""held AS MATERIALIZED (
+    SELECT l.* FROM (SELECT * FROM item ORDER BY run_id) AS i CROSS JOIN LATERAL (
+      SELECT {columns} FROM runs r
+      WHERE r.id = i.run_id AND r.claim_no = i.claim_no
+        AND r.session_id IS NOT DISTINCT FROM i.session_id {and_also}
+      FOR UPDATE OF r) AS l
+  )"""
+
+
 _CLAIM_DUE = f"""
 WITH ready AS MATERIALIZED (
-    SELECT r.id FROM runs r WHERE r.priority = %(lane)s AND {_STARTABLE} AND {NO_EARLIER_TURN}
+    SELECT r.id FROM runs r WHERE r.priority = %(lane)s AND r.status IN ('queued', 'scheduled')
+      AND {_STARTABLE} AND {NO_EARLIER_TURN}
       AND NOT EXISTS (SELECT 1 FROM lane_pauses z WHERE z.lane = %(lane)s)
     ORDER BY r.available_at, r.id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
   ),
@@ -120,7 +144,7 @@ async def claim(
     store: Store, session: SessionId, ids: Sequence[RunId]
 ) -> dict[RunId, ClaimedRun | Later | Unknown | None]:
     """Take runs; answers once for every id: ours, later, unknown, or nothing to do (`None`)."""
-    rows = await store.fetch(_CLAIM, {"session": session, "ids": list(ids)})
+    rows = await store.fetch(_CLAIM, {"session": session, "ids": list(ids), "waiting": _WAITING})
     answer: dict[RunId, ClaimedRun | Later | Unknown | None] = {}
     for row in rows:
         asked, due_ms, lane = row[_WIDTH:]
@@ -167,22 +191,19 @@ class Refusal(msgspec.Struct, frozen=True):
     reason: str
 
 
-# "Not distinct" keeps the planner off the index of sessions, which would be walked for each item;
-# a run with a session is running (a constraint).
 # `held` says of a cancel what it says once the row is locked: one may have come just before. And of
 # attempts: a statement that runs on after its connection was lost may have announced this call.
-_INTENT = """
+_INTENT = f"""
 WITH item AS MATERIALIZED (SELECT * FROM json_to_recordset(%(items)s::json) AS x(
     run_id uuid, session_id uuid, claim_no int, attempts_before int, provider text, model text,
     messages json, sha256 text)),
-  held AS MATERIALIZED (
-    SELECT r.id, r.claim_no, r.attempts, r.cancel_requested_at IS NOT NULL AS canceled
-    FROM runs r JOIN item i ON r.id = i.run_id
-    WHERE r.claim_no = i.claim_no AND r.session_id IS NOT DISTINCT FROM i.session_id
-      AND EXISTS (SELECT 1 FROM worker_sessions s
-        WHERE s.id = i.session_id AND s.reaped_at IS NULL)
-    ORDER BY r.id FOR UPDATE OF r
-  ),
+  {
+    held_claims(
+        "r.id, r.claim_no, r.attempts, r.cancel_requested_at IS NOT NULL AS canceled",
+        '''AND EXISTS (SELECT 1 FROM worker_sessions s
+          WHERE s.id = i.session_id AND s.reaped_at IS NULL)''',
+    )
+},
   counted AS (
     UPDATE runs r SET calls = r.calls + 1, attempts = r.attempts + 1,
       messages = coalesce(i.messages, r.messages),

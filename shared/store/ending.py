@@ -13,6 +13,7 @@ from psycopg.rows import TupleRow
 
 from shared.domain.states import Lane
 from shared.ids import DeliveryId, EndpointId, EventId, RunId
+from shared.store.claiming import held_claims
 from shared.store.database import Store
 from shared.store.run_json import (
     EVENT_BYTES,
@@ -166,17 +167,12 @@ _ITEM = """json_to_recordset(%(items)s::json) AS x(
 
 # Judged inside the update, on the row as it is once locked: a cancel may have come just before.
 _BACK = "i.status = 'queued' AND r.cancel_requested_at IS NULL"
-# "Not distinct" below keeps the planner off the index of sessions, see claiming.py.
 # Written so that it becomes one hash table: a join of two batches would be tried pair by pair.
 _LATE = "(i.run_id, i.claim_no) NOT IN (SELECT id, claim_no FROM moved)"
 
 _SETTLE = f"""
 WITH item AS MATERIALIZED (SELECT * FROM {_ITEM}),
-  held AS MATERIALIZED (
-    SELECT r.id, r.claim_no FROM runs r JOIN item i ON r.id = i.run_id
-    WHERE r.claim_no = i.claim_no AND r.session_id IS NOT DISTINCT FROM i.session_id
-    ORDER BY r.id FOR UPDATE OF r
-  ),
+  {held_claims("r.id, r.claim_no")},
   moved AS (
     UPDATE runs r SET status = CASE WHEN {_BACK} THEN 'queued'
         WHEN i.status = 'queued' THEN 'canceled' ELSE i.status END,
@@ -205,7 +201,8 @@ WITH item AS MATERIALIZED (SELECT * FROM {_ITEM}),
       error_message = i.attempt_error, late = {_LATE},
       late_output = CASE WHEN {_LATE} THEN i.output END
     FROM item i
-    WHERE a.run_id = i.run_id AND a.number = i.attempt AND a.claim_no = i.claim_no
+    WHERE a.run_id = ANY(ARRAY(SELECT run_id FROM item)) AND a.run_id = i.run_id
+      AND a.number = i.attempt AND a.claim_no = i.claim_no
       AND a.session_id = i.session_id AND NOT a.late AND (a.outcome IS NULL OR a.outcome = 'lost')
   ),
   remembered AS (
@@ -227,14 +224,14 @@ WITH item AS MATERIALIZED (SELECT * FROM {_ITEM}),
     FROM wanted y GROUP BY y.run_id
   )
 SELECT i.run_id, i.claim_no, m.id IS NOT NULL,
-  m.id IS NULL AND coalesce(a.outcome = i.outcome AND NOT a.late, false),
+  m.id IS NULL AND EXISTS (SELECT 1 FROM attempts a
+    WHERE a.run_id = i.run_id AND a.number = i.attempt AND a.claim_no = i.claim_no
+      AND a.session_id = i.session_id AND a.outcome = i.outcome AND NOT a.late OFFSET 0),
   m.status, ceil(extract(epoch FROM m.available_at) * 1000)::bigint, m.priority,
   d.list,
   {NEXT_TURN}::text
 FROM item i LEFT JOIN moved m ON m.id = i.run_id AND m.claim_no = i.claim_no
   LEFT JOIN leased d ON d.run_id = m.id
-  LEFT JOIN attempts a ON a.run_id = i.run_id AND a.number = i.attempt
-    AND a.claim_no = i.claim_no AND a.session_id = i.session_id
 """
 
 _encode = msgspec.json.encode

@@ -1,0 +1,60 @@
+"""Plans of hot statements, as they are made once a connection, on tables that are still empty."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import psycopg
+import pytest
+
+from shared.store import claiming, database, deliveries, ending
+
+GROWING = {"runs", "attempts", "events", "deliveries", "delivery_tries"}
+HOT = {
+    "claim": claiming._CLAIM,  # noqa: SLF001 (the statements are what is tested)
+    "intend": claiming._INTENT,  # noqa: SLF001
+    "settle": ending._SETTLE,  # noqa: SLF001
+    "record": deliveries._RECORD,  # noqa: SLF001
+}
+_PARAMETER = re.compile(r"%\((\w+)\)s")
+
+
+@pytest.mark.parametrize("name", HOT)
+def test_a_hot_statement_looks_rows_up_by_id_however_small_its_tables_were(
+    name: str, migrated_url: str
+) -> None:
+    scans = list(_scans(_plan(migrated_url, HOT[name])))
+
+    read = {scan["Relation Name"] for scan in scans} & GROWING
+    assert read
+    for scan in scans:
+        if scan["Relation Name"] in GROWING:
+            assert re.search(r"\b(id|run_id|thread_id|event_id) = ", _condition(scan)), scan
+            assert "_due" not in str(scan), scan
+
+
+def _plan(url: str, statement: str) -> Mapping[str, Any]:
+    numbers: dict[str, int] = {}
+
+    def numbered(found: "re.Match[str]") -> str:
+        return f"${numbers.setdefault(found[1], len(numbers) + 1)}"
+
+    options = database._options(30, 5)  # noqa: SLF001
+    with psycopg.connect(url, options=options) as connection:
+        text = _PARAMETER.sub(numbered, statement).replace("%%", "%")
+        row = connection.execute(f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {text}").fetchone()  # type: ignore[arg-type] # put together above
+    assert row is not None
+    plan: Mapping[str, Any] = row[0][0]["Plan"]
+    return plan
+
+
+def _scans(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    if "Scan" in node["Node Type"] and "Relation Name" in node:
+        yield node
+    for below in node.get("Plans", ()):
+        yield from _scans(below)
+
+
+def _condition(scan: Mapping[str, Any]) -> str:
+    below = "".join(_condition(one) for one in scan.get("Plans", ()))
+    return str(scan.get("Index Cond", "")) + below
