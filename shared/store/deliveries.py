@@ -80,12 +80,13 @@ WITH item AS MATERIALIZED (SELECT * FROM json_to_recordset(%(items)s::json) AS x
       finished_at = CASE WHEN i.status <> 'pending' THEN now() END
     FROM item i JOIN held h ON h.id = i.delivery_id
     WHERE y.id = i.delivery_id AND y.status = 'pending' AND y.lease_no = i.lease_no
-    RETURNING y.id, y.tries
+    RETURNING y.id
   )
 INSERT INTO delivery_tries
   (delivery_id, number, started_at, duration_ms, status_code, outcome, excerpt, address)
-SELECT m.id, m.tries, i.started_at, i.duration_ms, i.status_code, i.outcome,
-  coalesce(i.excerpt, ''), i.address
+SELECT m.id,
+  1 + coalesce((SELECT max(t.number) FROM delivery_tries t WHERE t.delivery_id = m.id), 0),
+  i.started_at, i.duration_ms, i.status_code, i.outcome, coalesce(i.excerpt, ''), i.address
 FROM item i JOIN moved m ON m.id = i.delivery_id RETURNING delivery_id
 """
 
