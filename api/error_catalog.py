@@ -106,10 +106,22 @@ REQUEST_ERRORS: tuple[RequestError, ...] = (
         "Read the thing again, then decide.",
     ),
     RequestError(
+        "cursor_reset",
+        409,
+        "The database was restored since the cursor was made: what came behind it is unknown.",
+        "Read the feed from its beginning (no cursor) or from `now`, and drop ids you know.",
+    ),
+    RequestError(
         "default_environment",
         409,
         "A workspace always has a default environment, and this is it.",
         "Make another environment the default first.",
+    ),
+    RequestError(
+        "delivery_pending",
+        409,
+        "The delivery is still being made, or waits for its next try.",
+        "`nextTryAt` says when that is.",
     ),
     RequestError(
         "environment_in_use",
@@ -142,6 +154,12 @@ REQUEST_ERRORS: tuple[RequestError, ...] = (
         "Choose another slug.",
     ),
     RequestError(
+        "too_many_secrets",
+        409,
+        "As many secrets sign this webhook's deliveries as may at once.",
+        "Wait until an overlap is over, or rotate with `overlapSeconds` 0.",
+    ),
+    RequestError(
         "too_many_tags",
         409,
         "The prompt has as many tags as a prompt may have.",
@@ -156,7 +174,7 @@ REQUEST_ERRORS: tuple[RequestError, ...] = (
     RequestError(
         "too_many_webhooks",
         409,
-        "The workspace has as many webhooks as a workspace may have.",
+        "An environment has as many webhooks as an environment may have.",
         "Delete one first.",
     ),
     RequestError(
@@ -164,6 +182,12 @@ REQUEST_ERRORS: tuple[RequestError, ...] = (
         409,
         "The version is a draft.",
         "Publish it before a tag points at it.",
+    ),
+    RequestError(
+        "webhook_disabled",
+        409,
+        "The webhook is disabled or deleted, so nothing can be sent to it.",
+        "Enable it first.",
     ),
     RequestError(
         "precondition_failed",
@@ -229,9 +253,8 @@ REQUEST_ERRORS: tuple[RequestError, ...] = (
     RequestError(
         "rate_limited",
         429,
-        "Too many requests in the window.",
+        "Too many requests in the window; so far only tests of a webhook are counted.",
         "Wait for as long as `Retry-After` says.",
-        reserved=True,
     ),
     RequestError(
         "headers_too_large",

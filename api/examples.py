@@ -17,6 +17,16 @@ _LATER = "2026-11-22T12:00:01.456Z"
 _ZERO = dict.fromkeys(("input", "cachedInput", "cacheWrite", "output", "webSearch", "total"), 0)
 _SPENT = _ZERO | {"input": 0.0000018, "output": 0.0000048, "total": 0.0000066}
 
+_ATTEMPT: Mapping[str, Any] = {
+    "number": 1,
+    "startedAt": _LATER,
+    "durationMs": 41,
+    "status": 204,
+    "outcome": "answered",
+    "excerpt": "",
+    "address": "203.0.113.9",
+}
+
 # Bodies to try as they stand, by operation.
 _REQUESTS: Mapping[str, Any] = {
     "submitRun": {"inputs": {"name": "Ada"}, "priority": "onsite", "metadata": {"user": "42"}},
@@ -44,6 +54,8 @@ _REQUESTS: Mapping[str, Any] = {
         "events": ["run.succeeded", "run.failed"],
     },
     "changeWebhook": {"events": ["run.failed"]},
+    "rotateSecret": {"overlapSeconds": 3600},
+    "recoverWebhook": {"since": _MOMENT, "until": _LATER},
     "createKey": {"name": "backend", "scopes": ["runs:write"]},
 }
 
@@ -127,18 +139,20 @@ _OF_SCHEMA: Mapping[tuple[str, str], Any] = {
     ("PromptRun", "status"): "completed",
     ("PromptRunFinished", "status"): "completed",
     ("RunSummary", "status"): "succeeded",
-    ("Delivery", "attempts"): [
-        {
-            "number": 1,
-            "startedAt": _LATER,
-            "durationMs": 41,
-            "status": 204,
-            "outcome": "answered",
-            "excerpt": "",
-        }
-    ],
+    ("Delivery", "attempts"): [_ATTEMPT],
     ("Delivery", "status"): "succeeded",
     ("Delivery", "type"): "run.succeeded",
+    ("ListedDelivery", "lastAttempt"): _ATTEMPT,
+    ("ListedDelivery", "status"): "succeeded",
+    ("ListedDelivery", "type"): "run.succeeded",
+    ("EventList", "nextCursor"): "XqLw8r0Yk3…",
+    ("FeedEvent", "id"): _EVENT,
+    ("FeedEvent", "type"): "run.succeeded",
+    ("PingEvent", "environment"): None,
+    ("PingEvent", "id"): _EVENT,
+    ("PingEvent", "type"): "ping",
+    ("RotatedSecret", "previousExpiresAt"): "2026-11-22T13:00:00.123Z",
+    ("Recovered", "recovered"): 42,
     ("RunEvent", "type"): "run.succeeded",
     ("Run", "status"): "succeeded",
     ("EventRun", "status"): "succeeded",
@@ -153,11 +167,12 @@ _OF_SCHEMA: Mapping[tuple[str, str], Any] = {
     ("EventRun", "outputTruncated"): False,
 }
 # There only when something else was asked for.
-_LEFT_OUT = frozenset({("AcceptedRun", "promptRun")})
+_LEFT_OUT = frozenset({("AcceptedRun", "promptRun"), ("FeedData", "webhook")})
 # Empty in a run that simply succeeded.
 _NULL = frozenset(
     {
         "cancelRequestedAt",
+        "continueFrom",
         "disabledAt",
         "disabledReason",
         "error",
@@ -208,6 +223,7 @@ EVENTS: tuple[Event, ...] = (
     Event(
         "run.expired", "A run waited too long and never started.", "RunEvent", "expired", _STANDARD
     ),
+    Event("ping", "A test, asked for by hand.", "PingEvent", "", _STANDARD),
     Event(
         "promptrun.finished",
         "Any of the five, as endpoints with `format: promptjuggler` receive it.",

@@ -15,15 +15,15 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import QueryParameter
 from litestar.routes import HTTPRoute
 
-from api import errors, examples, shapes, wording
+from api import errors, examples, hook_shapes, shapes, wording
 from api.auth import SCOPE
 from api.error_catalog import REQUEST_ERRORS, RequestError
-from api.requests import QUERY_FAMILIES
+from api.requests import QUERY_FAMILIES, NoFields
 
 Document = dict[str, Any]
 Body = TypeVar("Body")
 
-NOUNS = ("runs", "prompts", "environments", "webhooks", "keys")
+NOUNS = ("runs", "prompts", "environments", "webhooks", "deliveries", "events", "keys")
 """The order in which the nouns are shown; others follow by name."""
 
 _NOUN_OF = {"run_lists": "runs"}  # modules that share a noun
@@ -46,7 +46,12 @@ _ANSWERS: Mapping[str, Mapping[int, type | None]] = {
     "readRun": {200: shapes.Run, 304: None},
     "replayRun": {200: shapes.AcceptedRun},
     "listRuns": {200: shapes.RunList},
-    "listDeliveries": {200: shapes.DeliveryList},
+    "listDeliveries": {200: hook_shapes.DeliveryList},
+    "listWebhookDeliveries": {200: hook_shapes.WebhookDeliveryList},
+    "readDelivery": {200: hook_shapes.Delivery},
+    "resendDelivery": {202: hook_shapes.Delivery},
+    "testWebhook": {202: hook_shapes.Delivery},
+    "listEvents": {200: hook_shapes.EventList},
     "cancelRun": {202: shapes.Run, 200: shapes.Run},
 }
 _KEY = (
@@ -73,6 +78,10 @@ _ANSWER_TEXTS = {
 }
 _CALLER_STATUSES = frozenset({400, 401, 403, 408, 431, 500, 503})
 _BODY_STATUSES = frozenset({413, 415, 422})
+_OTHER_STATUSES: Mapping[str, frozenset[int]] = {
+    "listEvents": frozenset({409, 422}),
+    "testWebhook": frozenset({429}),
+}
 
 
 class Operation(NamedTuple):
@@ -87,7 +96,9 @@ class Operation(NamedTuple):
     @property
     def takes(self) -> tuple[type, ...]:
         field = self.handler.parsed_data_field
-        return _BODIES.get(self.id) or (() if field is None else (field.annotation,))
+        if field is None or field.annotation is NoFields:
+            return ()
+        return _BODIES.get(self.id) or (field.annotation,)
 
     @property
     def answers(self) -> Mapping[int, type | None]:
@@ -157,7 +168,7 @@ def place(operation: Operation) -> tuple[int, str, bool, str, int]:
 
 def _schemas(operations: list[Operation]) -> tuple[dict[type, Any], dict[str, Any]]:
     """Write every type once; answers how to refer to each, and the components."""
-    types: dict[type, None] = dict.fromkeys((*shapes.ALL, errors.Problem))
+    types: dict[type, None] = dict.fromkeys((*shapes.ALL, *hook_shapes.ALL, errors.Problem))
     for operation in operations:
         types.update(dict.fromkeys(operation.takes))
         types.update(dict.fromkeys(kind for kind in operation.answers.values() if kind))
@@ -268,6 +279,7 @@ def _statuses(operation: Operation) -> list[int]:
         statuses |= {409, 422}
     if operation.takes:
         statuses |= _BODY_STATUSES
+    statuses |= _OTHER_STATUSES.get(operation.id, frozenset())
     return sorted(statuses)
 
 

@@ -62,7 +62,7 @@ class Cursors:
         """Read a cursor; raises `InvalidCursorError` unless it was made for this very list."""
         position = _decoded(cursor)[_TAG_BYTES:]
         if not position or self.cursor(position) != cursor:
-            raise _not_ours()
+            raise not_ours()
         return position
 
     def _tag(self, position: bytes) -> bytes:
@@ -109,20 +109,23 @@ class Asked(msgspec.Struct, frozen=True):
         return Listing(views[first:end], more, cursor)
 
 
+LimitQuery = Annotated[
+    str | None,
+    QueryParameter(
+        description="How many to show.",
+        schema_extra={
+            "one_of": None,  # of a text or null: what Litestar reads from the annotation
+            "type": "integer",
+            "minimum": 1,
+            "maximum": MAX_LIMIT,
+            "default": DEFAULT_LIMIT,
+        },
+    ),
+]
+
+
 async def provide_asked(
-    limit: Annotated[
-        str | None,
-        QueryParameter(
-            description="How many to show.",
-            schema_extra={
-                "one_of": None,  # of a text or null: what Litestar reads from the annotation
-                "type": "integer",
-                "minimum": 1,
-                "maximum": MAX_LIMIT,
-                "default": DEFAULT_LIMIT,
-            },
-        ),
-    ] = None,
+    limit: LimitQuery = None,
     after: Annotated[str | None, QueryParameter(description="A cursor: go on behind it.")] = None,
     before: Annotated[str | None, QueryParameter(description="A cursor: go back from it.")] = None,
 ) -> Asked:
@@ -137,8 +140,22 @@ async def provide_asked(
     return Asked(int(limit), after, before)
 
 
+async def provide_forward(
+    limit: LimitQuery = None,
+    after: Annotated[
+        str | None,
+        QueryParameter(description="A cursor: go on behind it. `now`: behind all that is there."),
+    ] = None,
+) -> Asked:
+    """Litestar dependency: read the query of a feed, which goes one way."""
+    return await provide_asked(limit, after)
+
+
 DEPENDENCIES = {"asked": Provide(provide_asked)}
 """For handlers of lists: `dependencies=paging.DEPENDENCIES`, then `asked` as a parameter."""
+
+FORWARD = {"asked": Provide(provide_forward)}
+"""The same for feeds."""
 
 
 def _id_at(cursors: Cursors, cursor: str | None) -> UUID | None:
@@ -146,7 +163,7 @@ def _id_at(cursors: Cursors, cursor: str | None) -> UUID | None:
         return None
     position = cursors.position(cursor)
     if len(position) != _UUID_BYTES:
-        raise _not_ours()
+        raise not_ours()
     return UUID(bytes=position)
 
 
@@ -154,17 +171,18 @@ def _name_at(cursors: Cursors, cursor: str) -> str:
     try:
         return cursors.position(cursor).decode()
     except UnicodeDecodeError as error:
-        raise _not_ours() from error
+        raise not_ours() from error
 
 
 def _decoded(cursor: str) -> bytes:
     if len(cursor) > _MAX_CURSOR:
-        raise _not_ours()
+        raise not_ours()
     try:
         return base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
     except ValueError as error:
-        raise _not_ours() from error
+        raise not_ours() from error
 
 
-def _not_ours() -> InvalidCursorError:
+def not_ours() -> InvalidCursorError:
+    """The error for a cursor that does not fit its list."""
     return InvalidCursorError("This cursor does not belong to this list.")

@@ -15,6 +15,10 @@ from shared.errors import BadRequestError, Flaw
 QUERY_FAMILIES = "query_families"
 
 
+class NoFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a request that says all in its address: `{}`, or none at all."""
+
+
 class StrictRequest(Request[Any, Any, Any]):
     """Decodes a body straight into the type its handler declares: `data: JSONBody[Submission]`.
 

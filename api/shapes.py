@@ -24,18 +24,18 @@ from shared.domain.versions import TemplateBody
 Moment = Annotated[datetime, Meta(tz=True)]
 
 
-class _Shape(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+class Shape(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """What all shapes have in common."""
 
 
-class AcceptedLinks(_Shape, frozen=True):
+class AcceptedLinks(Shape, frozen=True):
     """Where to read an accepted run."""
 
     self: str
     prompt_run: str
 
 
-class BatchedRun(_Shape, frozen=True):
+class BatchedRun(Shape, frozen=True):
     """A run of a batch."""
 
     id: UUID
@@ -43,13 +43,13 @@ class BatchedRun(_Shape, frozen=True):
     status: RunStatus
 
 
-class AcceptedBatch(_Shape, frozen=True):
+class AcceptedBatch(Shape, frozen=True):
     """The runs of a batch, in the order they were sent."""
 
     runs: list[BatchedRun]
 
 
-class TokenUsage(_Shape, frozen=True):
+class TokenUsage(Shape, frozen=True):
     """Tokens: `input` includes what was cached, `output` includes reasoning."""
 
     input: int
@@ -61,7 +61,7 @@ class TokenUsage(_Shape, frozen=True):
     service_tier: str | None
 
 
-class CostParts(_Shape, frozen=True):
+class CostParts(Shape, frozen=True):
     """US dollars."""
 
     input: float
@@ -72,7 +72,7 @@ class CostParts(_Shape, frozen=True):
     total: float
 
 
-class Cost(_Shape, frozen=True):
+class Cost(Shape, frozen=True):
     """US dollars: of the call that answered, of those that did not, and in all."""
 
     success: CostParts
@@ -80,7 +80,7 @@ class Cost(_Shape, frozen=True):
     total: float
 
 
-class TranscriptText(_Shape, frozen=True):
+class TranscriptText(Shape, frozen=True):
     """A stretch of text in a transcript."""
 
     type: Literal["text"]
@@ -88,7 +88,7 @@ class TranscriptText(_Shape, frozen=True):
     citations: list[Any]
 
 
-class PromptRun(_Shape, frozen=True):
+class PromptRun(Shape, frozen=True):
     """A run as clients of the prompts door know it."""
 
     id: UUID
@@ -113,7 +113,7 @@ class PromptRun(_Shape, frozen=True):
     ]
 
 
-class AcceptedRun(_Shape, frozen=True):
+class AcceptedRun(Shape, frozen=True):
     """A run that is stored and will be carried out."""
 
     id: UUID
@@ -125,7 +125,7 @@ class AcceptedRun(_Shape, frozen=True):
     ] = UNSET
 
 
-class PromptReference(_Shape, frozen=True):
+class PromptReference(Shape, frozen=True):
     """The version a run was resolved to when it was submitted."""
 
     slug: str
@@ -134,7 +134,7 @@ class PromptReference(_Shape, frozen=True):
     tag: str | None
 
 
-class Failure(_Shape, frozen=True):
+class Failure(Shape, frozen=True):
     """Why a run failed, and who has to act on it."""
 
     code: str
@@ -142,14 +142,14 @@ class Failure(_Shape, frozen=True):
     origin: ErrorOrigin
 
 
-class AttemptFailure(_Shape, frozen=True):
+class AttemptFailure(Shape, frozen=True):
     """Why one provider call failed."""
 
     code: str
     message: str
 
 
-class Attempt(_Shape, frozen=True):
+class Attempt(Shape, frozen=True):
     """One provider call. `outcome` is null while it is under way."""
 
     number: int
@@ -167,14 +167,14 @@ class Attempt(_Shape, frozen=True):
     error: AttemptFailure | None
 
 
-class SentMessage(_Shape, frozen=True):
+class SentMessage(Shape, frozen=True):
     """A message as it was rendered and sent."""
 
     role: Literal["system", "user", "assistant"]
     content: str
 
 
-class RunLinks(_Shape, frozen=True):
+class RunLinks(Shape, frozen=True):
     """Where a run's other addresses are."""
 
     self: str
@@ -183,7 +183,7 @@ class RunLinks(_Shape, frozen=True):
     deliveries: str
 
 
-class RunSummary(_Shape, frozen=True):
+class RunSummary(Shape, frozen=True):
     """What events and the whole run have in common."""
 
     id: UUID
@@ -229,76 +229,12 @@ class Run(RunSummary, frozen=True):
     ]
 
 
-class RunList(_Shape, frozen=True):
+class RunList(Shape, frozen=True):
     """One page of runs."""
 
     data: list[RunSummary]
     has_more: bool
     next_cursor: str | None
-
-
-class DeliveryAttempt(_Shape, frozen=True):
-    """One request to a webhook and what came of it."""
-
-    number: int
-    started_at: Moment
-    duration_ms: int
-    status: Annotated[int | None, Meta(description="The status it answered with, if it did.")]
-    outcome: str
-    excerpt: Annotated[str, Meta(description="The beginning of its answer, or what went wrong.")]
-
-
-class Delivery(_Shape, frozen=True):
-    """One webhook's copy of an event."""
-
-    id: UUID
-    event_id: UUID
-    type: str
-    webhook: UUID
-    url: str
-    status: Literal["pending", "succeeded", "exhausted", "canceled"]
-    tries: int
-    next_try_at: Moment | None
-    attempts: list[DeliveryAttempt]
-
-
-class DeliveryList(_Shape, frozen=True):
-    """The deliveries of a run."""
-
-    data: list[Delivery]
-    has_more: bool
-    next_cursor: str | None
-
-
-class EventRun(RunSummary, frozen=True):
-    """A run in an event: without inputs, messages and attempts."""
-
-    output_truncated: Annotated[
-        bool, Meta(description="The output is over 8 KiB: read it from the run.")
-    ]
-
-
-class EventData(_Shape, frozen=True):
-    """What an event is about."""
-
-    run: EventRun
-
-
-class RunEvent(_Shape, frozen=True):
-    """The body of a webhook in the standard format."""
-
-    id: UUID
-    type: str
-    timestamp: Moment
-    environment: str
-    data: EventData
-
-
-class PromptRunFinished(_Shape, frozen=True):
-    """The body of a webhook with `format: promptjuggler`."""
-
-    id: UUID
-    status: Literal["completed", "failed"]
 
 
 class ShortVersion(TemplateBody, frozen=True):
@@ -320,12 +256,9 @@ class LongVersion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 ALL: tuple[type[msgspec.Struct], ...] = (
     AcceptedBatch,
     AcceptedRun,
-    DeliveryList,
     LongVersion,
     PromptRun,
-    PromptRunFinished,
     Run,
-    RunEvent,
     RunList,
     ShortVersion,
 )

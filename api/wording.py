@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 PARAMETERS: Mapping[str, str] = {
+    "delivery_id": "The delivery's id.",
     "key": "The variable's name: a capital letter, then capitals, digits and underscores.",
     "key_id": "The key's id.",
     "metadata": "`metadata[key]=value`: runs whose metadata has that value under that key.",
@@ -100,8 +101,16 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         "version": "`same` (when left out), or what its tag, else the latest, points at now.",
         "envVars": "Given again: the old run's were erased when it ended.",
     },
+    "Rotation": {
+        "overlapSeconds": "For so long the old secret signs along, at most 7 days; a day when left "
+        "out, `0` ends it at once.",
+    },
     "ShortVersion": {**_TEMPLATE, **_VERSION},
     "Submission": _SUBMISSION,
     "TemplateBody": _TEMPLATE,
     "WebhookChange": _WEBHOOK,
+    "Window": {
+        "since": "Events from this moment on, at most 14 days back.",
+        "until": "Events up to this moment; all when left out.",
+    },
 }

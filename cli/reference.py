@@ -141,8 +141,8 @@ def _events() -> Iterable[str]:
     yield ""
     yield (
         "An event is written in the transaction that ends a run, and delivered to every webhook"
-        " endpoint that wants its type and its environment. `ping` may be named in a filter;"
-        " nothing sends it yet."
+        " endpoint that wants its type and its environment. A `ping` is sent to one endpoint, when"
+        " somebody asks for it. `GET /api/v1/events` has the same bodies in a fixed order."
     )
     yield ""
     yield from table(

@@ -132,6 +132,15 @@ class Settings(BaseSettings):
     webhook_poll_s: PositiveFloat = Field(
         default=1, description="How often due deliveries are looked for."
     )
+    webhook_overlap_s: int = Field(
+        default=86_400,
+        ge=0,
+        le=604_800,
+        description="After a rotation the old secret signs along for so long.",
+    )
+    webhook_recover_max: PositiveInt = Field(
+        default=10_000, description="Events one request may have sent again."
+    )
 
     # Limits of a request
     body_max_bytes: PositiveInt = Field(default=262_144, description="Body of most requests.")

@@ -17,7 +17,7 @@ from shared.domain.states import Lane, RunStatus
 from shared.domain.submissions import Moment
 from shared.errors import BadRequestError, Flaw, NotFoundError
 from shared.ids import RunId
-from shared.services import runs
+from shared.services import deliveries, runs
 from shared.services.keys import Principal
 from shared.services.runs import LaneLoad
 from shared.store.listing import RunFilter
@@ -88,7 +88,7 @@ async def list_deliveries(
     found = ids.parse(run_id)
     if found is None:
         raise NotFoundError
-    data = await runs.deliveries(deps, principal.workspace_id, RunId(found))
+    data = await deliveries.of_run(deps, principal.workspace_id, RunId(found))
     body = {"data": data, "hasMore": False, "nextCursor": None}
     return Response(msgspec.json.encode(body), media_type=JSON)
 

@@ -3,15 +3,19 @@
 from litestar import delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
+from litestar.status_codes import HTTP_200_OK
 
 from api.auth import SCOPE
 from api.paging import DEPENDENCIES, Asked, Cursors, Listing
+from api.requests import NoFields
 from shared.deps import Deps
 from shared.services import webhooks
 from shared.services.keys import Principal
 from shared.services.webhooks import (
     CreatedWebhook,
     NewWebhook,
+    RotatedSecret,
+    Rotation,
     SecretView,
     WebhookChange,
     WebhookView,
@@ -75,6 +79,41 @@ async def delete_webhook(
     await webhooks.delete(deps, principal, webhook_id)
 
 
+@post(
+    "/webhooks/{webhook_id:str}/rotate-secret",
+    status_code=HTTP_200_OK,
+    opt=_WRITE,
+    summary="Rotate a webhook's secret",
+)
+async def rotate_secret(
+    webhook_id: FromPath[str],
+    data: JSONBody[Rotation],
+    principal: NamedDependency[Principal],
+    deps: NamedDependency[Deps],
+) -> RotatedSecret:
+    """Make a new signing secret; until the overlap ends, deliveries carry both signatures.
+
+    Endpoints with `format: promptjuggler` are signed with the old one until then.
+    """
+    return await webhooks.rotate(deps, principal, webhook_id, data)
+
+
+@post(
+    "/webhooks/{webhook_id:str}/enable",
+    status_code=HTTP_200_OK,
+    opt=_WRITE,
+    summary="Enable a webhook",
+)
+async def enable_webhook(
+    webhook_id: FromPath[str],
+    data: JSONBody[NoFields],  # noqa: ARG001 (decoded to be refused)
+    principal: NamedDependency[Principal],
+    deps: NamedDependency[Deps],
+) -> WebhookView:
+    """Let a disabled endpoint take deliveries again; `recover` sends what it missed."""
+    return await webhooks.enable(deps, principal, webhook_id)
+
+
 HANDLERS = [
     create_webhook,
     list_webhooks,
@@ -82,4 +121,6 @@ HANDLERS = [
     read_secret,
     change_webhook,
     delete_webhook,
+    rotate_secret,
+    enable_webhook,
 ]

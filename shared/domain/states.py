@@ -90,3 +90,12 @@ class WebhookFormat(StrEnum):
 
     STANDARD = "standard"
     PROMPTJUGGLER = "promptjuggler"
+
+
+class DeliveryStatus(StrEnum):
+    """How far one event is on its way to one endpoint."""
+
+    PENDING = "pending"
+    SUCCEEDED = "succeeded"
+    EXHAUSTED = "exhausted"
+    CANCELED = "canceled"

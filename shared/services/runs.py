@@ -3,7 +3,6 @@
 import asyncio
 
 import msgspec
-from msgspec import Raw
 from redis import RedisError
 
 from shared import log
@@ -13,7 +12,7 @@ from shared.domain.states import Lane, RunStatus
 from shared.errors import NotFoundError
 from shared.ids import RunId, WorkspaceId
 from shared.services import rings
-from shared.store import ending, listing, reading, submitting
+from shared.store import ending, listing, reading
 from shared.store.listing import ListedRun, RunFilter
 
 _log = log.get(__name__)
@@ -40,13 +39,6 @@ async def listed(
 ) -> Slice[ListedRun]:
     """The workspace's runs that fit a filter, newest first."""
     return await listing.runs(deps.store, workspace_id, wanted, page)
-
-
-async def deliveries(deps: Deps, workspace_id: WorkspaceId, run_id: RunId) -> list[Raw]:
-    """The webhook deliveries of a run. Raises `NotFoundError`."""
-    if await submitting.find_by_id(deps.store, workspace_id, run_id) is None:
-        raise NotFoundError
-    return await listing.deliveries_of(deps.store, workspace_id, run_id)
 
 
 class LaneLoad(msgspec.Struct, frozen=True):

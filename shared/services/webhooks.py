@@ -1,7 +1,9 @@
 """Webhook endpoints: where events go, which ones, and the secrets they are signed with."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from itertools import chain
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -23,7 +25,9 @@ from shared.store.database import Tx
 from shared.store.tables import EndpointRow
 from shared.vault import VaultError
 
-MAX_ENDPOINTS = 50
+MAX_ENDPOINTS = 50  # of one environment
+MAX_SECRETS = 3
+MAX_OVERLAP_S = 7 * 86_400
 
 _log = log.get(__name__)
 
@@ -81,6 +85,19 @@ class SecretView(msgspec.Struct, frozen=True):
     secret: str
 
 
+class Rotation(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """The body of a rotation: for how long the old secrets sign along."""
+
+    overlap_seconds: Annotated[int, msgspec.Meta(ge=0, le=MAX_OVERLAP_S)] | None = None
+
+
+class RotatedSecret(msgspec.Struct, frozen=True, rename="camel"):
+    """The new secret, and until when deliveries are signed with the previous one too."""
+
+    secret: str
+    previous_expires_at: str | None
+
+
 async def create(deps: Deps, principal: Principal, body: NewWebhook) -> CreatedWebhook:
     """Add an endpoint.
 
@@ -93,15 +110,11 @@ async def create(deps: Deps, principal: Principal, body: NewWebhook) -> CreatedW
     workspace_id, endpoint_id = principal.workspace_id, EndpointId(new_id())
     async with deps.store.transaction() as tx:
         await workspaces.hold(tx, workspace_id)
-        if await endpoints.count(tx, workspace_id) >= MAX_ENDPOINTS:
-            raise ConflictError(
-                f"A workspace may have {MAX_ENDPOINTS} webhooks: delete one first.",
-                code="too_many_webhooks",
-            )
         columns = await _columns(deps, tx, principal, endpoint_id, body)
         columns.setdefault("format", WebhookFormat.STANDARD.value)
         if "environment_ids" not in columns:
             environments.demand(principal, ())
+        await _demand_room(tx, principal, columns.get("environment_ids", []))
         row = await endpoints.insert(
             tx, {**columns, "id": endpoint_id, "workspace_id": workspace_id}
         )
@@ -127,14 +140,14 @@ async def listed(deps: Deps, principal: Principal, page: Page) -> Slice[WebhookV
 async def get(deps: Deps, principal: Principal, endpoint_id: str) -> WebhookView:
     """Read an endpoint, without its secret."""
     async with deps.store.transaction() as tx:
-        row = await _endpoint(tx, principal, endpoint_id)
+        row = await find(tx, principal, endpoint_id)
         return _view(deps, row, await _names(tx, principal, [row]))
 
 
 async def secret(deps: Deps, principal: Principal, endpoint_id: str) -> SecretView:
     """Show the newest secret of an endpoint; the log says which key asked."""
     async with deps.store.transaction() as tx:
-        endpoint = await _endpoint(tx, principal, endpoint_id)
+        endpoint = await find(tx, principal, endpoint_id)
         row = await endpoints.newest_secret(tx, endpoint.id)
     if row is None:
         raise NotFoundError
@@ -155,9 +168,60 @@ async def change(
     _check(deps, body)
     async with deps.store.transaction() as tx:
         await workspaces.hold(tx, principal.workspace_id)
-        row = await _endpoint(tx, principal, endpoint_id)
+        row = await find(tx, principal, endpoint_id)
         columns = await _columns(deps, tx, principal, EndpointId(row.id), body)
+        if "environment_ids" in columns:
+            await _demand_room(tx, principal, columns["environment_ids"], besides=row.id)
         await endpoints.change(tx, row, columns)
+        return _view(deps, row, await _names(tx, principal, [row]))
+
+
+async def rotate(
+    deps: Deps, principal: Principal, endpoint_id: str, body: Rotation
+) -> RotatedSecret:
+    """Give an endpoint a new secret; the old ones sign along until the overlap is over.
+
+    Raises `ConflictError` when more than three would be live; the log says which key did it.
+    """
+    overlap_s = body.overlap_seconds
+    if overlap_s is None:
+        overlap_s = deps.settings.webhook_overlap_s
+    secret, secret_id = signing.new_secret(), new_id()
+    place = ("webhook_secrets", secret_id, principal.workspace_id)
+    sealed = environments.seal(deps, secret.encode(), *place)
+    async with deps.store.transaction() as tx:
+        await workspaces.hold(tx, principal.workspace_id)
+        row = await find(tx, principal, endpoint_id)
+        live, expires_at = await endpoints.end_secrets(tx, row.id, overlap_s)
+        if live >= MAX_SECRETS:
+            raise ConflictError(
+                f"{MAX_SECRETS} secrets are live: let one end, or end them with overlapSeconds 0.",
+                code="too_many_secrets",
+            )
+        await endpoints.insert_secret(
+            tx, secret_id, principal.workspace_id, EndpointId(row.id), sealed
+        )
+    _log.info(
+        "webhook_secret_rotated",
+        endpoint_id=str(row.id),
+        key_id=str(principal.key_id),
+        overlap_s=overlap_s,
+    )
+    return RotatedSecret(secret=secret, previous_expires_at=views.moment(expires_at))
+
+
+async def enable(deps: Deps, principal: Principal, endpoint_id: str) -> WebhookView:
+    """Let an endpoint take deliveries again; what it missed is not sent by that (`recover`).
+
+    Raises `ConflictError` where the environments it is for are all deleted.
+    """
+    async with deps.store.transaction() as tx:
+        await workspaces.hold(tx, principal.workspace_id)
+        row = await find(tx, principal, endpoint_id)
+        live = await workspaces.live_environments(tx, principal.workspace_id)
+        if row.environment_ids and not live.intersection(row.environment_ids):
+            raise ConflictError("The environments of this webhook are deleted: name others first.")
+        await endpoints.enable(tx, row)
         return _view(deps, row, await _names(tx, principal, [row]))
 
 
@@ -165,7 +229,17 @@ async def delete(deps: Deps, principal: Principal, endpoint_id: str) -> None:
     """Hide an endpoint and cancel what was still to be delivered to it."""
     async with deps.store.transaction() as tx:
         await workspaces.hold(tx, principal.workspace_id)
-        await endpoints.remove(tx, await _endpoint(tx, principal, endpoint_id))
+        await endpoints.remove(tx, await find(tx, principal, endpoint_id))
+
+
+async def find(tx: Tx, principal: Principal, endpoint_id: str) -> EndpointRow:
+    """A live endpoint. Raises `NotFoundError`, and `ForbiddenError` beyond the key's."""
+    found = parse(endpoint_id)
+    row = found and await endpoints.find(tx, principal.workspace_id, EndpointId(found))
+    if not row:
+        raise NotFoundError
+    environments.demand(principal, row.environment_ids)
+    return row
 
 
 def _check(deps: Deps, body: NewWebhook | WebhookChange) -> None:
@@ -201,6 +275,22 @@ async def _columns(
     return columns
 
 
+async def _demand_room(
+    tx: Tx, principal: Principal, environment_ids: Collection[UUID], besides: UUID | None = None
+) -> None:
+    """Raise `ConflictError` where an environment would have too many; no ids mean every one."""
+    workspace_id = principal.workspace_id
+    others = await endpoints.wanted_environments(tx, workspace_id, besides)
+    everywhere = sum(not wanted for wanted in others)
+    named = Counter(chain.from_iterable(others))
+    wanted = environment_ids or await workspaces.live_environments(tx, workspace_id)
+    if everywhere + max((named[one] for one in wanted), default=0) >= MAX_ENDPOINTS:
+        raise ConflictError(
+            f"An environment may have {MAX_ENDPOINTS} webhooks: delete one first.",
+            code="too_many_webhooks",
+        )
+
+
 def _seal_headers(
     deps: Deps, principal: Principal, endpoint_id: EndpointId, headers: Mapping[str, str]
 ) -> bytes | None:
@@ -211,15 +301,6 @@ def _seal_headers(
         msgspec.json.encode(headers),
         *("webhook_endpoints", "headers", endpoint_id, principal.workspace_id),
     )
-
-
-async def _endpoint(tx: Tx, principal: Principal, endpoint_id: str) -> EndpointRow:
-    found = parse(endpoint_id)
-    row = found and await endpoints.find(tx, principal.workspace_id, EndpointId(found))
-    if not row:
-        raise NotFoundError
-    environments.demand(principal, row.environment_ids)
-    return row
 
 
 async def _names(tx: Tx, principal: Principal, rows: Iterable[EndpointRow]) -> Mapping[UUID, str]:

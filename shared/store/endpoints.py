@@ -1,6 +1,7 @@
 """Webhook endpoints and their signing secrets."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,10 @@ from shared.store.database import Tx
 from shared.store.tables import DeliveryRow, EndpointRow, EventRow, WebhookSecretRow
 from shared.store.tables.base import NOW
 
+_LIVE_SECRET = or_(
+    col(WebhookSecretRow.expires_at).is_(None), col(WebhookSecretRow.expires_at) > NOW
+)
+
 
 async def insert(tx: Tx, row: Mapping[str, Any]) -> EndpointRow:
     """Add an endpoint; `row` holds the columns."""
@@ -24,10 +29,14 @@ async def insert(tx: Tx, row: Mapping[str, Any]) -> EndpointRow:
     return endpoint
 
 
-async def count(tx: Tx, workspace_id: WorkspaceId) -> int:
-    """How many live endpoints a workspace has."""
-    query = _live(workspace_id).with_only_columns(func.count())
-    return (await tx.scalar(query)) or 0
+async def wanted_environments(
+    tx: Tx, workspace_id: WorkspaceId, besides: UUID | None
+) -> Sequence[Sequence[UUID]]:
+    """The environments of each live endpoint, none meaning all, but for the endpoint `besides`."""
+    query = _live(workspace_id).with_only_columns(col(EndpointRow.environment_ids))
+    if besides is not None:
+        query = query.where(col(EndpointRow.id) != besides)
+    return (await tx.scalars(query)).all()
 
 
 async def find(tx: Tx, workspace_id: WorkspaceId, endpoint_id: EndpointId) -> EndpointRow | None:
@@ -57,6 +66,11 @@ async def remove(tx: Tx, row: EndpointRow) -> None:
     row.deleted_at = NOW
     await tx.flush()
     await _cancel_deliveries(tx, col(DeliveryRow.endpoint_id) == row.id)
+
+
+async def enable(tx: Tx, row: EndpointRow) -> None:
+    """Let an endpoint take deliveries again."""
+    await change(tx, row, {"disabled_at": None, "disabled_reason": None})
 
 
 async def leave_environment(tx: Tx, environment_id: UUID) -> None:
@@ -93,13 +107,35 @@ async def insert_secret(
     await tx.flush()
 
 
+async def end_secrets(tx: Tx, endpoint_id: UUID, overlap_s: int) -> tuple[int, datetime | None]:
+    """Let the live secrets end after an overlap, or as early as they would anyway.
+
+    Answers how many stay live until then, and when the last of them ends.
+    """
+    over = NOW + timedelta(seconds=overlap_s)
+    await tx.execute(
+        update(WebhookSecretRow)
+        .where(col(WebhookSecretRow.endpoint_id) == endpoint_id, _LIVE_SECRET)
+        .values(expires_at=func.least(col(WebhookSecretRow.expires_at), over))  # NULL is ignored
+        .execution_options(synchronize_session=False)
+    )
+    query = select(func.count(), func.max(col(WebhookSecretRow.expires_at))).where(
+        col(WebhookSecretRow.endpoint_id) == endpoint_id, _LIVE_SECRET
+    )
+    live, expires_at = (await tx.execute(query)).one()
+    return live, expires_at
+
+
 async def newest_secret(tx: Tx, endpoint_id: UUID) -> WebhookSecretRow | None:
     """The secret an endpoint's owner should verify with."""
     query = select(WebhookSecretRow).where(
-        col(WebhookSecretRow.endpoint_id) == endpoint_id,
-        or_(col(WebhookSecretRow.expires_at).is_(None), col(WebhookSecretRow.expires_at) > NOW),
+        col(WebhookSecretRow.endpoint_id) == endpoint_id, _LIVE_SECRET
     )
-    return await tx.scalar(query.order_by(col(WebhookSecretRow.id).desc()).limit(1))
+    newest = (
+        col(WebhookSecretRow.expires_at).desc().nulls_first(),
+        col(WebhookSecretRow.id).desc(),
+    )
+    return await tx.scalar(query.order_by(*newest).limit(1))
 
 
 async def _cancel_deliveries(tx: Tx, which: ColumnElement[bool]) -> None:

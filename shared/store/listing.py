@@ -99,28 +99,6 @@ def _parameter(name: str, value: object) -> object:
     return str(value) if name == "priority" else value
 
 
-_DELIVERIES = """
-SELECT json_build_object('id', y.id, 'eventId', y.event_id, 'type', v.type,
-  'webhook', y.endpoint_id, 'url', w.url, 'status', y.status, 'tries', y.tries,
-  'nextTryAt', CASE WHEN y.status = 'pending' THEN to_char(y.next_try_at AT TIME ZONE 'UTC',
-    'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') END,
-  'attempts', (SELECT coalesce(json_agg(json_build_object('number', t.number,
-      'startedAt', to_char(t.started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
-      'durationMs', t.duration_ms, 'status', t.status_code, 'outcome', t.outcome,
-      'excerpt', t.excerpt) ORDER BY t.number), '[]'::json)
-    FROM delivery_tries t WHERE t.delivery_id = y.id))::text
-FROM events v JOIN deliveries y ON y.event_id = v.id
-  JOIN webhook_endpoints w ON w.id = y.endpoint_id
-WHERE v.workspace_id = %(workspace)s AND v.run_id = %(run)s ORDER BY y.id
-"""
-
-
-async def deliveries_of(store: Store, workspace_id: WorkspaceId, run_id: UUID) -> list[msgspec.Raw]:
-    """The webhook deliveries of a run with their tries, as JSON."""
-    rows = await store.fetch(_DELIVERIES, {"workspace": workspace_id, "run": run_id})
-    return [msgspec.Raw(row[0].encode()) for row in rows]
-
-
 _QUEUE = """
 SELECT l.lane, count(r.id) FILTER (WHERE r.status <> 'running'),
   count(r.id) FILTER (WHERE r.status = 'running'),

@@ -169,6 +169,14 @@ async def has_environments(tx: Tx, workspace_id: WorkspaceId) -> bool:
     return (await tx.scalar(query.limit(1))) is not None
 
 
+async def live_environments(tx: Tx, workspace_id: WorkspaceId) -> set[UUID]:
+    """The ids of a workspace's environments."""
+    query = select(col(EnvironmentRow.id)).where(
+        col(EnvironmentRow.workspace_id) == workspace_id, col(EnvironmentRow.deleted_at).is_(None)
+    )
+    return set((await tx.scalars(query)).all())
+
+
 async def find_environment(tx: Tx, workspace_id: WorkspaceId, name: str) -> EnvironmentRow | None:
     """A live environment by name, whatever its case."""
     return await tx.scalar(

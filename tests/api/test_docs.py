@@ -10,7 +10,7 @@ import httpx
 import msgspec
 import pytest
 
-from api import openapi, shapes, wording
+from api import hook_shapes, openapi, shapes, wording
 from api.app import create_app, create_litestar
 from api.error_catalog import REQUEST_ERRORS, RUN_ERRORS
 from shared.deps import Deps
@@ -111,9 +111,12 @@ def test_every_code_of_a_problem_has_an_example(document: Any) -> None:
 def test_events_in_the_document_fit_their_shapes(document: Any) -> None:
     for name, hook in document["webhooks"].items():
         example = hook["post"]["requestBody"]["content"]["application/json"]["example"]
-        kind = shapes.PromptRunFinished if name == "promptrun.finished" else shapes.RunEvent
+        of = {
+            "promptrun.finished": hook_shapes.PromptRunFinished,
+            "ping": hook_shapes.PingEvent,
+        }
 
-        msgspec.convert(example, kind)
+        msgspec.convert(example, of.get(name, hook_shapes.RunEvent))
 
 
 def test_the_shape_of_a_run_has_the_fields_the_database_writes() -> None:
@@ -158,8 +161,8 @@ async def test_real_answers_fit_the_documented_shapes(
     assert "completed" == msgspec.json.decode(prompt_run.content, type=shapes.PromptRun).status
     assert "succeeded" == msgspec.json.decode(canceled.content, type=shapes.Run).status
     assert 2 == len(msgspec.json.decode(listed.content, type=shapes.RunList).data)
-    assert [] == msgspec.json.decode(delivered.content, type=shapes.DeliveryList).data
-    assert "run.succeeded" == msgspec.json.decode(event[0], type=shapes.RunEvent).type
+    assert [] == msgspec.json.decode(delivered.content, type=hook_shapes.DeliveryList).data
+    assert "run.succeeded" == msgspec.json.decode(event[0], type=hook_shapes.RunEvent).type
 
 
 class Links(HTMLParser):

@@ -238,6 +238,25 @@ async def test_fiftieth_webhook_is_the_last(
     assert {"too_many_webhooks"} == {r.json()["code"] for r in responses if r.status_code == 409}
 
 
+async def test_the_limit_is_of_each_environment_and_a_webhook_for_all_counts_in_each(
+    client: httpx.AsyncClient, deps: Deps, tenant: Tenant
+) -> None:
+    await client.post("/environments", json={"name": "staging"})
+    for place in range(webhooks.MAX_ENDPOINTS):
+        names = None if place == 0 else ["production"]
+        await webhooks.create(deps, tenant.principal, NewWebhook(url=URL, environments=names))
+    wanted: list[list[str]] = [["production"], ["staging"], ["staging", "production"], []]
+
+    created = [await client.post("/webhooks", json={"url": URL, "environments": w}) for w in wanted]
+    path = f"/webhooks/{created[1].json()['id']}"
+    moved = await client.patch(path, json={"environments": ["production"]})
+    kept = await client.patch(path, json={"environments": ["staging"]})
+
+    assert [409, 201, 409, 409] == [answer.status_code for answer in created]
+    assert (409, "too_many_webhooks", []) == problem(moved)
+    assert (200, ["staging"]) == (kept.status_code, kept.json()["environments"])
+
+
 @pytest.mark.parametrize(
     ("events", "stored"),
     [
