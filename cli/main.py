@@ -108,6 +108,24 @@ def receive_webhooks(
     asyncio.run(receive.run(*receive.where(_settings()), port, environments or []))
 
 
+@app.command("listen")
+def listen_for_events(
+    forward: Annotated[str, typer.Option(help="Where to post, such as localhost:3000/hook.")],
+    environment: Annotated[
+        str | None, typer.Option("--environment", "-e", help="Only this environment.")
+    ] = None,
+    secret: Annotated[
+        str | None, typer.Option(help="Sign with this whsec_…; made and printed when left out.")
+    ] = None,
+) -> None:
+    """Forward events to a program on this machine, signed as webhooks are: no tunnel needed."""
+    from cli import listen, receive
+    from shared.clock import SystemClock
+
+    url, key = receive.where(_settings())
+    asyncio.run(listen.run(url, key, forward, environment, secret, SystemClock()))
+
+
 @workspaces_app.command("create")
 def create_workspace(
     name: str,
