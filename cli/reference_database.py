@@ -11,6 +11,7 @@ _TYPES: Mapping[str, str] = {
     "BigInteger": "bigint",
     "Boolean": "boolean",
     "DateTime": "timestamptz",
+    "Float": "double precision",
     "Integer": "integer",
     "JSON": "json",
     "JSONB": "jsonb",

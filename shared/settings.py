@@ -141,6 +141,32 @@ class Settings(BaseSettings):
     webhook_recover_max: PositiveInt = Field(
         default=10_000, description="Events one request may have sent again."
     )
+    webhook_at_once: PositiveInt = Field(
+        default=10, description="Requests to one endpoint at once, a worker, at first."
+    )
+    webhook_at_once_max: PositiveInt = Field(
+        default=100, description="While it answers fast, this grows up to here."
+    )
+    webhook_fast_s: PositiveFloat = Field(default=1, description="What counts as a fast answer.")
+    webhook_pause_failures: PositiveInt = Field(
+        default=10, description="Failures in a row that pause an endpoint."
+    )
+    webhook_pause_s: PositiveFloat = Field(
+        default=60, description="The first pause; each probe that fails doubles it."
+    )
+    webhook_pause_max_s: PositiveFloat = Field(default=1800, description="No pause is longer.")
+    webhook_disable_s: PositiveFloat = Field(
+        default=432_000, description="An endpoint without success for so long is disabled,"
+    )
+    webhook_disable_failures: PositiveInt = Field(
+        default=3, description="if it failed at least so often"
+    )
+    webhook_disable_apart_s: PositiveFloat = Field(
+        default=43_200, description="with at least so long between these failures."
+    )
+    delivery_log_days: PositiveInt = Field(
+        default=30, description="How long ended deliveries and their tries are kept."
+    )
 
     # Limits of a request
     body_max_bytes: PositiveInt = Field(default=262_144, description="Body of most requests.")

@@ -1,10 +1,9 @@
 """Delivering events to webhooks: at once after a finish, and again by due time from the store."""
 
 import asyncio
-from base64 import b64decode
-from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import msgspec
 import psycopg
@@ -14,91 +13,172 @@ from shared.batching import Batcher
 from shared.clock import rfc3339
 from shared.deps import Deps
 from shared.domain import backoff, signing
-from shared.domain.states import WebhookFormat
+from shared.ids import DeliveryId, EndpointId
 from shared.store import database, deliveries
-from shared.store.deliveries import Try
+from shared.store.deliveries import Recorded, Try
 from shared.store.ending import DueDelivery
 from shared.vault import VaultError
+from worker import webhook_requests
 from worker.http import DeliveryFailure, FailureReason, GuardedClient, Response
 from worker.patience import patiently
+from worker.rooms import Rooms
 
-MAX_AT_ONCE = 500
-_COMPLETED = frozenset({"run.succeeded", "run.incomplete"})
+MAX_AT_ONCE = 1000
+CLAIMED_AT_ONCE = 200
 _GONE = 410
 _TOLD = frozenset({429, 502, 503, 504})
 
 _log = log.get(__name__)
-_headers = msgspec.json.Decoder(dict[str, str])
 
 
 class Deliverer:
-    """Sends what is leased to this process, and looks for what has fallen due."""
+    """Sends what is leased to this process, and looks for what has fallen due.
+
+    Nothing waits in here. What finds no room goes back into the database, and is fetched when there
+    is room: then it is sent as its endpoint is by then, and an endpoint that hangs holds up nobody.
+    """
 
     def __init__(self, deps: Deps, client: GuardedClient) -> None:
         self._deps = deps
         self._client = client
+        self._rooms = Rooms(deps.settings)
         self._sending: set[asyncio.Task[None]] = set()
-        self._backlog: deque[tuple[float, DueDelivery]] = deque()
-        self._tries: Batcher[Try, bool] = Batcher(
-            lambda batch: deliveries.record(deps.store, batch), is_shared=database.concerns_all
+        self._paused: set[EndpointId] = set()
+        self._after = deliveries.FIRST
+        self._full = False
+        self._wake = asyncio.Event()
+        self._tries: Batcher[Try, Recorded] = Batcher(
+            lambda batch: deliveries.record(deps.store, deps.settings, batch),
+            is_shared=database.concerns_all,
+        )
+        self._returns: Batcher[tuple[DeliveryId, int], None] = Batcher(
+            self._put_back, is_shared=database.concerns_all
         )
 
     def send(self, due: DueDelivery) -> None:
-        """Send one leased delivery in the background, now or when its turn comes.
+        """Send a delivery that was leased to us with its run's end, in the background.
 
-        What is still waiting when half its lease is over is left alone: it is found again.
+        One for an endpoint that is paused is left to its lease, and found when the pause is over.
         """
-        if len(self._sending) >= MAX_AT_ONCE:
-            give_up_at = self._deps.clock.monotonic() + self._deps.settings.webhook_lease_s / 2
-            self._backlog.append((give_up_at, due))
-            return
-        task = asyncio.create_task(self._send(due))
-        self._sending.add(task)
-        task.add_done_callback(self._sent)
+        if due.endpoint_id not in self._paused:
+            self._begin(due)
 
     async def poll_forever(self, may_start: Callable[[], bool]) -> None:
-        """Look for due deliveries, again at once while there are many."""
-        settings = self._deps.settings
+        """Look for due deliveries: at intervals, and at once where room meets what waits for it."""
+        poll_s, looked_s = self._deps.settings.webhook_poll_s, float("-inf")
         while True:
-            room = MAX_AT_ONCE - len(self._sending) - len(self._backlog)
-            found: list[DueDelivery] = []
-            if room > 0 and may_start():
+            self._wake.clear()
+            more = False
+            if may_start():
+                now_s = self._deps.clock.monotonic()
                 try:
-                    found = await deliveries.claim_due(
-                        self._deps.store, limit=min(room, 100), lease_s=settings.webhook_lease_s
-                    )
+                    if now_s - looked_s >= poll_s:
+                        self._paused = await deliveries.paused(self._deps.store)
+                        self._rooms.forget_idle(now_s)
+                        looked_s = now_s
+                    more = await self._look()
                 except psycopg.Error as error:
                     if not database.away(error):
                         raise
                     _log.warning("deliveries_unreadable", error=type(error).__name__)
-            if found:
-                crashpoints.reach("after_delivery_claim")
-            for due in found:
-                self.send(due)
-            if len(found) < min(room, 100) or not found:
-                await asyncio.sleep(settings.webhook_poll_s)
+            if not more:
+                await _either(self._wake, poll_s)
 
     async def drain(self, timeout_s: float) -> None:
         """Wait for what is being sent; the rest is found again by others."""
         deadline = self._deps.clock.monotonic() + timeout_s
         while self._sending and (left_s := deadline - self._deps.clock.monotonic()) > 0:
             await asyncio.wait(self._sending, timeout=left_s)
-        self._backlog.clear()
         for task in self._sending:
             task.cancel()
 
-    def _sent(self, task: "asyncio.Task[None]") -> None:
+    async def _look(self) -> bool:
+        """Claim once; tells whether to look again at once."""
+        free = MAX_AT_ONCE - self._rooms.busy
+        self._full = free <= 0
+        if self._full:
+            return False
+        asked = self._rooms.ask()
+        claim = await deliveries.claim_due(
+            self._deps.store,
+            limit=min(free, CLAIMED_AT_ONCE),
+            lease_s=self._deps.settings.webhook_lease_s,
+            room=self._rooms.start,
+            rooms=asked,
+            after=self._after,
+        )
+        self._after = claim.after
+        if claim.found:
+            crashpoints.reach("after_delivery_claim")
+        self._rooms.learn(asked, Counter(due.endpoint_id for due in claim.found))
+        for due in claim.found:
+            self._begin(due)
+        return claim.more
+
+    def _begin(self, due: DueDelivery) -> None:
+        now_s = self._deps.clock.monotonic()
+        if self._rooms.busy < MAX_AT_ONCE and self._rooms.enter(due.endpoint_id, now_s):
+            task = asyncio.create_task(self._send(due))
+        else:
+            task = asyncio.create_task(self._return(due))
+        self._sending.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
         self._sending.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("delivery_raised", exc_info=error)
-        while self._backlog and len(self._sending) < MAX_AT_ONCE:
-            give_up_at, due = self._backlog.popleft()
-            if self._deps.clock.monotonic() < give_up_at:
-                self.send(due)
+
+    async def _return(self, due: DueDelivery) -> None:
+        """Give back what finds no room; where that fails, its lease runs out."""
+        try:
+            await self._returns.submit((due.id, due.lease_no))
+        except psycopg.Error as error:
+            if not database.away(error):
+                raise
+            return
+        self._rooms.crowd(due.endpoint_id)
+        self._call(due.endpoint_id)
+
+    def _call(self, endpoint_id: EndpointId) -> None:
+        """Look at once where there is room for what waits."""
+        if self._rooms.calls(endpoint_id) or (self._full and 2 * self._rooms.busy <= MAX_AT_ONCE):
+            self._wake.set()
 
     async def _send(self, due: DueDelivery) -> None:
+        made: Try | None = None
+        try:
+            made = await self._try(due)
+        finally:
+            self._leave(due.endpoint_id, made)
+        await self._record(due, made)
+
+    def _leave(self, endpoint_id: EndpointId, made: Try | None) -> None:
+        asked = made is not None and (made.blamed or made.status == "succeeded")
+        self._rooms.leave(
+            endpoint_id,
+            succeeded=made.status == "succeeded" if made and asked else None,
+            took_s=made.duration_ms / 1000 if made else 0,
+        )
+        self._call(endpoint_id)
+
+    async def _record(self, due: DueDelivery, made: Try) -> None:
+        recorded = await patiently(lambda: self._tries.submit(made))
+        if not recorded.written:
+            _log.warning("delivery_lease_lost", delivery=made.delivery_id)
+        if recorded.paused:
+            self._paused.add(due.endpoint_id)
+        if made.status_code == _GONE or recorded.hopeless:
+            reason = "gone" if made.status_code == _GONE else "failing"
+            await patiently(
+                lambda: deliveries.disable(self._deps.store, due.endpoint_id, due.url, reason)
+            )
+            _log.info("endpoint_disabled", endpoint=str(due.endpoint_id), reason=reason)
+
+    async def _try(self, due: DueDelivery) -> Try:
+        """Make one request, and say what follows."""
         started_at = self._deps.clock.now()
-        base = Try(
+        made = Try(
             delivery_id=str(due.id),
             lease_no=due.lease_no,
             status="pending",
@@ -107,51 +187,53 @@ class Deliverer:
             outcome="",
         )
         try:
-            headers, body = self._request(due, int(started_at.timestamp()))
+            headers, body = webhook_requests.build(
+                self._deps.vault, due, int(started_at.timestamp())
+            )
         except (VaultError, signing.SecretError) as error:
             _log.error("delivery_unsigned", delivery=str(due.id), error=str(error))
-            made = msgspec.structs.replace(base, outcome="unsigned", excerpt=str(error))
-            await self._record(self._next(due, made, None))
-            return
+            made = msgspec.structs.replace(made, outcome="unsigned", excerpt=str(error))
+            return self._next(due, made)
         try:
             response = await self._client.post(due.url, headers=headers, body=body)
         except DeliveryFailure as failure:
+            # what our resolver knows of the inside is nobody's business
+            blocked = failure.reason is FailureReason.BLOCKED_ADDRESS
             made = msgspec.structs.replace(
-                base,
+                made,
+                blamed=True,
                 outcome=failure.reason.value,
                 excerpt=failure.message,
                 duration_ms=failure.duration_ms,
-                # what our resolver knows of the inside is nobody's business
-                address=None
-                if failure.reason is FailureReason.BLOCKED_ADDRESS
-                else failure.address,
+                address=None if blocked else failure.address,
             )
-            await self._record(self._next(due, made, None))
-            return
+            return self._next(due, made)
         crashpoints.reach("after_delivery_200")
-        await self._record(self._judged(due, base, response))
+        return self._judged(due, made, response)
 
     def _judged(self, due: DueDelivery, base: Try, response: Response) -> Try:
+        well = 200 <= response.status < 300  # noqa: PLR2004 (the 2xx class)
         made = msgspec.structs.replace(
             base,
             outcome="answered",
+            blamed=not well,
             status_code=response.status,
             excerpt=response.excerpt,
             duration_ms=response.duration_ms,
             address=response.address,
         )
-        if 200 <= response.status < 300:  # noqa: PLR2004 (the 2xx class)
+        if well:
             return msgspec.structs.replace(made, status="succeeded")
         if response.status == _GONE:
             return msgspec.structs.replace(made, status="exhausted")
-        told = (
-            backoff.parse_retry_after(response.headers.get("retry-after"), self._deps.clock.now())
-            if response.status in _TOLD
-            else None
-        )
-        return self._next(due, made, told)
+        told_s = None
+        if response.status in _TOLD:
+            told_s = backoff.parse_retry_after(
+                response.headers.get("retry-after"), self._deps.clock.now()
+            )
+        return self._next(due, made, told_s)
 
-    def _next(self, due: DueDelivery, made: Try, told_s: float | None) -> Try:
+    def _next(self, due: DueDelivery, made: Try, told_s: float | None = None) -> Try:
         settings = self._deps.settings
         wait_s = backoff.webhook_wait_s(
             due.tries + 1,
@@ -164,47 +246,12 @@ class Deliverer:
             return msgspec.structs.replace(made, status="exhausted")
         return msgspec.structs.replace(made, wait_s=wait_s)
 
-    async def _record(self, made: Try) -> None:
-        if not await patiently(lambda: self._tries.submit(made)):
-            _log.warning("delivery_lease_lost", delivery=made.delivery_id)
-
-    def _request(self, due: DueDelivery, timestamp_s: int) -> tuple[dict[str, str], bytes]:
-        secrets = [
-            self._deps.vault.open(
-                b64decode(sealed), "webhook_secrets", secret_id, due.workspace_id
-            ).decode()
-            for secret_id, sealed in due.secrets
-        ]
-        if not secrets:
-            raise signing.SecretError("The endpoint has no secret to sign with.")
-        headers = self._own_headers(due) | {"content-type": "application/json"}
-        if due.format == WebhookFormat.PROMPTJUGGLER:
-            body = _promptjuggler_body(due)
-            # Signed with the oldest live secret: this format's receivers know only one.
-            signed = signing.sign_promptjuggler(secrets[-1], timestamp_s=timestamp_s, body=body)
-        else:
-            body = due.body.encode() if due.include_output else _without_output(due.body)
-            signed = signing.sign_standard(
-                secrets, event_id=str(due.event_id), timestamp_s=timestamp_s, body=body
-            )
-        return headers | signed, body
-
-    def _own_headers(self, due: DueDelivery) -> dict[str, str]:
-        """The headers that the endpoint's owner wants along, judged when they were set."""
-        if due.headers is None:
-            return {}
-        place = ("webhook_endpoints", "headers", due.endpoint_id, due.workspace_id)
-        return _headers.decode(self._deps.vault.open(b64decode(due.headers), *place))
+    async def _put_back(self, leased: Sequence[tuple[DeliveryId, int]]) -> list[None]:
+        await deliveries.put_back(self._deps.store, leased)
+        return [None] * len(leased)
 
 
-def _promptjuggler_body(due: DueDelivery) -> bytes:
-    status = "completed" if due.event_type in _COMPLETED else "failed"
-    return msgspec.json.encode({"id": due.run_id, "status": status})
-
-
-def _without_output(body: str) -> bytes:
-    event: dict[str, Any] = msgspec.json.decode(body)
-    run = event.get("data", {}).get("run", {})
-    run.pop("output", None)
-    run.pop("outputTruncated", None)
-    return msgspec.json.encode(event)
+async def _either(event: asyncio.Event, timeout_s: float) -> None:
+    """Wait for the event, or until the time is up."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), timeout_s)

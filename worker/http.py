@@ -23,7 +23,6 @@ from shared.settings import IpNetwork, Settings
 READ_BYTES = 16 * 1024
 KEPT_BYTES = 2 * 1024
 MAX_CONNECTIONS = 1000
-MAX_CONNECTIONS_PER_HOST = 100
 MAX_ADDRESSES = 8
 RESOLVER_THREADS = 32
 
@@ -94,7 +93,7 @@ class GuardedClient:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=MAX_CONNECTIONS,
-                limit_per_host=MAX_CONNECTIONS_PER_HOST,
+                limit_per_host=0,  # one host may serve many endpoints; each has its own limit
                 resolver=self._resolver,
                 # A name is looked up for every dial, but once for all who dial it just then.
                 ttl_dns_cache=0,

@@ -18,9 +18,10 @@ from shared.domain.states import Lane, RunStatus
 from shared.ids import RunId
 from shared.queue.port import Ring
 from shared.services import operations, rings
-from shared.store import database, sessions, sweeping
+from shared.store import database, deliveries, sessions, sweeping
 
 BATCH = 500
+_DAY_S = 86_400
 _FIRST = (0, UUID(int=0))
 _log = log.get(__name__)
 
@@ -107,11 +108,17 @@ class Sweeper:
         await self._until_done(lambda: sweeping.expire(store))
         await self._until_done(lambda: sweeping.end_overdue(store))
         await self._until_done(lambda: sweeping.start_scheduled(store))
+        await self._forget_deliveries()
         try:
             await operations.align(self._deps)
             await self._ring_what_is_missing()
         except (RedisError, OSError) as error:
             _log.warning("rings_put_off", error=type(error).__name__)
+
+    async def _forget_deliveries(self) -> None:
+        kept_s = self._deps.settings.delivery_log_days * _DAY_S
+        while BATCH == await deliveries.prune(self._deps.store, kept_s=kept_s, limit=BATCH):
+            pass
 
     async def _until_done(
         self, end: Callable[[], Awaitable[tuple[int, list[tuple[RunId, Lane]]]]]

@@ -38,8 +38,10 @@ WITH moved AS MATERIALIZED (
 SELECT count(*) FROM moved
 """
 _OVERDUE = """
-SELECT count(*) FROM deliveries WHERE status = 'pending'
-  AND next_try_at < now() - interval '10 minutes'
+SELECT count(*) FROM deliveries y WHERE y.status = 'pending'
+  AND y.next_try_at < now() - interval '10 minutes'
+  AND NOT EXISTS (SELECT 1 FROM failing_endpoints f
+    WHERE f.endpoint_id = y.endpoint_id AND f.paused_until IS NOT NULL)
 """
 _SECRETS = """
 SELECT 'webhook_secrets', s.id::text, s.workspace_id, s.sealed FROM webhook_secrets s
@@ -80,7 +82,7 @@ async def make_events(store: Store) -> int:
 
 
 async def overdue_deliveries(store: Store) -> int:
-    """Deliveries that should have been tried ten minutes ago."""
+    """Deliveries that should have been tried ten minutes ago, and whose endpoint is not paused."""
     return int((await store.fetch(_OVERDUE, {}))[0][0])
 
 

@@ -13,7 +13,7 @@ from shared import deps as shared_deps
 from shared.deps import Deps
 from shared.ids import RunId
 from shared.settings import Settings
-from shared.store import deliveries, redelivery
+from shared.store import redelivery
 from shared.store.deliveries import Try
 from shared.store.ending import DueDelivery
 from shared.store.run_json import UUID7
@@ -62,7 +62,7 @@ async def _tried(rig: Rig, due: DueDelivery, status: str) -> None:
         address="127.0.0.1",
         wait_s=3600,
     )
-    assert [True] == await deliveries.record(rig.store, [made])
+    assert [True] == await rig.record(made)
 
 
 async def _delivered(rig: Rig, status: str, **columns: Any) -> DueDelivery:
@@ -75,7 +75,7 @@ async def _delivered(rig: Rig, status: str, **columns: Any) -> DueDelivery:
 
 
 async def _due(rig: Rig) -> DueDelivery:
-    (due,) = await deliveries.claim_due(rig.store, limit=10, lease_s=30)
+    (due,) = await rig.due()
     return due
 
 
@@ -216,7 +216,7 @@ async def test_a_sender_that_was_overtaken_by_a_resend_records_nothing(
         outcome="answered",
     )
 
-    assert [False] == await deliveries.record(rig.store, [late])
+    assert [False] == await rig.record(late)
 
 
 async def test_a_pending_delivery_and_one_to_a_disabled_or_deleted_webhook_is_not_sent_again(
@@ -313,7 +313,7 @@ async def test_recovery_sends_what_ended_badly_and_what_came_while_disabled(
     assert (409, "webhook_disabled", []) == problem(refused)
     assert {"recovered": 3, "continueFrom": None} == recovered
     assert {"recovered": 0, "continueFrom": None} == again
-    due = await deliveries.claim_due(rig.store, limit=10, lease_s=30)
+    due = await rig.due()
     assert {exhausted.run_id, canceled, unwritten} == {one.run_id for one in due}
     assert {0} == {one.tries for one in due}
     assert exhausted.event_id in {one.event_id for one in due}
@@ -346,9 +346,7 @@ async def test_recovery_keeps_to_its_window_and_to_what_the_webhook_wants(
     recovered = await _recover(client, endpoint, since=_ago(45), until=_ago(35))
 
     assert {"recovered": 1, "continueFrom": None} == recovered
-    assert [runs["at"]] == [
-        due.run_id for due in await deliveries.claim_due(rig.store, limit=10, lease_s=30)
-    ]
+    assert [runs["at"]] == [due.run_id for due in await rig.due()]
 
 
 async def test_recovery_leaves_alone_what_came_before_the_webhook_and_its_pings(
@@ -372,7 +370,7 @@ async def test_a_large_recovery_goes_on_where_its_answer_says(rig: Rig, settings
 
     async with client_with(small, rig.tenant.key) as client:
         first = await _recover(client, endpoint)
-        oldest = await deliveries.claim_due(rig.store, limit=10, lease_s=30)
+        oldest = await rig.due()
         rest = await _recover(client, endpoint, since=first["continueFrom"])
 
     assert 3 == first["recovered"]

@@ -36,7 +36,8 @@ async def _rotate(client: httpx.AsyncClient, path: str, overlap_s: int | None) -
 async def _secrets_of_a_delivery(client: httpx.AsyncClient, path: str, deps: Deps) -> list[str]:
     """The secrets that the next delivery is signed with, as the worker opens them."""
     await client.post(f"{path}/test")
-    (due,) = await deliveries.claim_due(deps.store, limit=10, lease_s=30)
+    claim = await deliveries.claim_due(deps.store, limit=10, lease_s=30)
+    (due,) = claim.found
     return [_opened(deps, due, place) for place in range(len(due.secrets))]
 
 

@@ -215,10 +215,10 @@ async def test_the_headers_an_endpoint_asks_for_are_sent_along(
     sealed = deps.vault.seal(b'{"X-Tenant": "acme"}', *place)
     at_once = await _delivery(rig, receiver, id=endpoint_id, headers=sealed)
     await rig.run("UPDATE deliveries SET next_try_at = now()")
-    (again,) = await deliveries.claim_due(deps.store, limit=1, lease_s=60)
+    claim = await deliveries.claim_due(deps.store, limit=1, lease_s=60)
 
     await _send(deps, at_once)
-    await _send(deps, again)
+    await _send(deps, claim.found[0])
 
     assert ["acme", "acme"] == [request.headers["x-tenant"] for request in receiver.requests]
     assert all(_verifies(SECRET, request) for request in receiver.requests)
@@ -474,18 +474,115 @@ async def test_a_connection_lost_while_recording_counts_the_try_once(
     assert (1, 1) == ((await _row(rig))["tries"], len(await rig.tries(due.id)))
 
 
-async def test_a_hanging_receiver_delays_no_other(rig: Rig, deps: Deps, receiver: Receiver) -> None:
+async def test_a_hanging_receiver_gets_ten_at_once_and_delays_no_other(
+    rig: Rig, deps: Deps, receiver: Receiver
+) -> None:
     async with Receiver(gate=asyncio.Event()) as slow:
         await rig.endpoint(slow.url)
         await rig.endpoint(receiver.url)
-        for _ in range(20):
+        for _ in range(30):
             await rig.finished()
         await rig.run("UPDATE deliveries SET next_try_at = now()")
 
         async with _polling(deps):
-            await until(lambda: len(receiver.requests) == 20 and len(slow.requests) == 20)
+            await until(lambda: len(receiver.requests) == 30)
+            await until(lambda: len(slow.requests) == 10)
+            at_once = len(slow.requests)
             assert slow.gate is not None
             slow.gate.set()
+            await until(lambda: len(slow.requests) == 30)
+
+    assert 10 == at_once
+
+
+async def test_what_finds_no_room_after_a_finish_is_sent_when_there_is_some(
+    rig: Rig, deps: Deps, receiver: Receiver
+) -> None:
+    receiver.gate = asyncio.Event()
+    await rig.endpoint(receiver.url)
+    moved = [await rig.called() for _ in range(25)]
+    settled = await rig.settle(*(outcome(run) for run in moved))
+    rarely = replace(deps, settings=deps.settings.model_copy(update={"webhook_poll_s": 30}))
+
+    async with _sender(rarely) as deliverer:
+        for one in settled:
+            deliverer.send(one.deliveries[0])
+        await until(lambda: len(receiver.requests) == 10)
+        task = asyncio.create_task(deliverer.poll_forever(lambda: True))
+        receiver.gate.set()
+        await until(lambda: _all_are(rig, "succeeded"))
+        await end([task])
+
+    assert 25 == len({request.headers["webhook-id"] for request in receiver.requests})
+
+
+async def _all_are(rig: Rig, status: str) -> bool:
+    return {status} == {row["status"] for row in await rig.deliveries()}
+
+
+async def test_gone_disables_the_endpoint_and_cancels_what_waits_for_it(
+    rig: Rig, deps: Deps, receiver: Receiver
+) -> None:
+    due = await _delivery(rig, receiver)
+    await rig.finished()
+    await rig.run(
+        "UPDATE deliveries SET next_try_at = now() + interval '1 hour' WHERE id <> %(id)s",
+        id=due.id,
+    )
+    receiver.answers = [web.Response(status=410)]
+
+    async with _sender(deps) as deliverer:
+        task = asyncio.create_task(deliverer.poll_forever(lambda: True))
+        deliverer.send(due)
+        await until(lambda: _over(rig))
+        await end([task])
+
+    (endpoint,) = await rig.rows("SELECT disabled_at, disabled_reason FROM webhook_endpoints")
+    assert ("gone", False) == (endpoint["disabled_reason"], endpoint["disabled_at"] is None)
+    assert {str(due.id): "exhausted"}.items() <= {
+        row["id"]: row["status"] for row in await rig.deliveries()
+    }.items()
+    assert 1 == len(receiver.requests)
+
+
+async def _over(rig: Rig) -> bool:
+    return ["canceled", "exhausted"] == sorted(row["status"] for row in await rig.deliveries())
+
+
+async def test_a_paused_endpoint_is_sent_nothing_and_gets_all_after_its_probe(
+    rig: Rig, deps: Deps, receiver: Receiver
+) -> None:
+    quick = {"webhook_pause_failures": 3, "webhook_pause_s": 1.0}
+    some = replace(deps, settings=deps.settings.model_copy(update=quick))
+    await rig.endpoint(receiver.url)
+    for _ in range(6):
+        await rig.finished()
+    await rig.run("UPDATE deliveries SET next_try_at = now()")
+    receiver.answers = [web.Response(status=500) for _ in range(6)]
+
+    async with _polling(some):
+        await until(lambda: _paused(rig))
+        before = len(receiver.requests)
+        await until(lambda: _all_are(rig, "succeeded"))
+
+    assert (6, 12) == (before, len(receiver.requests))
+    assert 2 == max(row["tries"] for row in await rig.deliveries())
+
+
+async def _paused(rig: Rig) -> bool:
+    return bool(await rig.rows("SELECT 1 FROM failing_endpoints WHERE paused_until IS NOT NULL"))
+
+
+async def test_a_ping_is_sent_as_it_is_in_every_format(
+    rig: Rig, deps: Deps, receiver: Receiver
+) -> None:
+    due = await _delivery(rig, receiver, format="promptjuggler")
+
+    await _send(deps, msgspec.structs.replace(due, run_id=None, body='{"type":"ping"}'))
+
+    (request,) = receiver.requests
+    assert b'{"type":"ping"}' == request.body
+    assert "promptjuggler-signature" in request.headers
 
 
 async def test_leaving_waits_for_what_is_being_sent(

@@ -31,6 +31,7 @@ from shared.store.tables.webhooks import (
     DeliveryTryRow,
     EndpointRow,
     EventRow,
+    FailingEndpointRow,
     WebhookSecretRow,
 )
 
@@ -46,6 +47,7 @@ __all__ = [
     "EnvironmentRow",
     "EnvironmentVariableRow",
     "EventRow",
+    "FailingEndpointRow",
     "IdempotencyKeyRow",
     "LanePauseRow",
     "MessageRow",

@@ -114,6 +114,31 @@ class WebhookSecretRow(Table, table=True):
     expires_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
+class FailingEndpointRow(Table, table=True):
+    """An endpoint whose last answer was a failure; its next success deletes the row.
+
+    `spaced_failures` counts failures that lie far apart. While `paused_until` is set nothing is
+    sent but, when that moment has passed, one probe at a time.
+    """
+
+    __tablename__ = "failing_endpoints"
+    __table_args__ = (
+        to("webhook_endpoints", "workspace_id", "endpoint_id"),
+        CheckConstraint("(paused_until IS NULL) = (pause_s IS NULL)", name="paused_for_a_time"),
+        {"postgresql_with": {"fillfactor": "50"}},
+    )
+
+    endpoint_id: UUID = Field(primary_key=True)
+    workspace_id: UUID
+    failing_since: datetime = Field(sa_type=UtcDateTime)
+    failures: int
+    spaced_failures: int
+    spaced_at: datetime = Field(sa_type=UtcDateTime)
+    pause_s: float | None = None
+    paused_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    probe_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
 class DeliveryRow(Table, table=True):
     """One endpoint's copy of an event. Pending ones are found by `next_try_at`."""
 
@@ -125,7 +150,8 @@ class DeliveryRow(Table, table=True):
         one_of("status", ("pending", "succeeded", "exhausted", "canceled")),
         CheckConstraint("(status = 'pending') = (finished_at IS NULL)", name="finished_iff_over"),
         Index(
-            "ix_deliveries_due",
+            "ix_deliveries_endpoint_due",
+            "endpoint_id",
             "next_try_at",
             postgresql_where=text("status = 'pending'"),
         ),

@@ -17,9 +17,10 @@ from shared.ids import (
     new_id,
 )
 from shared.services import submissions
-from shared.store import claiming, ending, sessions, submitting
+from shared.store import claiming, deliveries, ending, sessions, submitting
 from shared.store.claiming import ClaimedRun, Intent, Refusal
 from shared.store.database import Store
+from shared.store.deliveries import Try
 from shared.store.ending import DueDelivery, Moved, Outcome
 from shared.store.submitting import NewRun, Stored
 from tests.factories import Tenant, a_tenant
@@ -201,6 +202,16 @@ class Rig:
             sealed=self.deps.vault.seal(text.encode(), *place),
         )
         return text
+
+    async def due(self, limit: int = 10) -> list[DueDelivery]:
+        """Lease deliveries whose time has come."""
+        claim = await deliveries.claim_due(self.store, limit=limit, lease_s=45)
+        return list(claim.found)
+
+    async def record(self, *tries: Try) -> list[bool]:
+        """Write tries down; answers which of them counted."""
+        recorded = await deliveries.record(self.store, self.deps.settings, tries)
+        return [one.written for one in recorded]
 
     async def delivery(self, url: str = "https://example.com/hook", **columns: Any) -> DueDelivery:
         """A delivery that is leased to its finishing worker."""
