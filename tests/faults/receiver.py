@@ -1,5 +1,6 @@
 """The receiver of webhooks: a loopback server that keeps everything it was ever sent."""
 
+import asyncio
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,15 @@ class Hook:
     verified: bool
     status: int
 
+    def verifies(self, secret: str) -> bool:
+        """Whether this secret is one of those that signed it."""
+        headers = {
+            "webhook-id": self.id,
+            "webhook-timestamp": self.timestamp,
+            "webhook-signature": self.signature,
+        }
+        return _verified(secret, self.body, headers)
+
     @property
     def document(self) -> dict[str, Any]:
         return msgspec.json.decode(self.body, type=dict[str, Any])
@@ -36,12 +46,19 @@ class Hook:
 
 
 class Receiver:
-    """An async context manager. `secrets` are those of the endpoints, by the path's name."""
+    """An async context manager.
+
+    By the path's name: `secrets` verify, `redirects` go along with every answer; who is `hanging`
+    is not answered.
+    """
 
     def __init__(self) -> None:
         self.ledger: list[Hook] = []
         self.secrets: dict[str, str] = {}
+        self.hanging: set[str] = set()
+        self.redirects: dict[str, str] = {}
         self._answers: dict[str, deque[int]] = {}
+        self._never = asyncio.Event()
         self._clock = SystemClock()
         app = web.Application()
         app.router.add_post("/hooks/{name}", self._take)
@@ -53,6 +70,7 @@ class Receiver:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._never.set()
         await self._runner.cleanup()
 
     @property
@@ -62,6 +80,13 @@ class Receiver:
     def script(self, name: str, statuses: list[int]) -> None:
         """Let the endpoint's next deliveries get these; afterwards all get 200."""
         self._answers[name] = deque(statuses)
+
+    def forget(self) -> None:
+        """Begin anew: everybody answers 200 again."""
+        self.ledger.clear()
+        self.hanging.clear()
+        self.redirects.clear()
+        self._answers.clear()
 
     def hooks_of(self, run_id: str) -> list[Hook]:
         return [hook for hook in self.ledger if hook.run_id == run_id]
@@ -84,7 +109,10 @@ class Receiver:
                 status=status,
             )
         )
-        return web.Response(status=status)
+        if name in self.hanging:
+            await self._never.wait()
+        elsewhere = self.redirects.get(name)
+        return web.Response(status=status, headers={"Location": elsewhere} if elsewhere else None)
 
 
 def _verified(secret: str, body: bytes, headers: Mapping[str, str]) -> bool:

@@ -21,11 +21,15 @@ import migrations
 from cli.embedded import EmbeddedServers
 from shared import deps as shared_deps
 from shared.clock import SystemClock
+from shared.deps import Deps
+from shared.domain import signing
 from shared.domain.states import TERMINAL
+from shared.ids import EndpointId, new_id
 from shared.queue.connection import connect
 from shared.queue.lanes import Lanes
 from shared.services import webhooks
 from shared.settings import Settings, environment
+from shared.store import endpoints
 from shared.store.database import Store
 from tests.factories import a_prompt, a_tenant
 from tests.faults import facts, referee
@@ -65,6 +69,8 @@ SETTINGS: Mapping[str, object] = {
     "webhook_lease_s": LEASE_S,
     "webhook_timeout_s": 1.5,
     "webhook_poll_s": 0.2,
+    "webhook_pause_s": 0.1,
+    "webhook_pause_max_s": 0.2,
 }
 _EXPECTED = ("session_was_reaped",)
 _BODY = {
@@ -73,7 +79,15 @@ _BODY = {
 }
 _EMPTY = """
 TRUNCATE runs, attempts, events, deliveries, delivery_tries, idempotency_keys, worker_sessions,
-  threads, turns, messages CASCADE
+  threads, turns, messages, failing_endpoints CASCADE
+"""
+# What a scenario did to endpoints: all but the first go, and that one is as it was made.
+_OTHERS_GO = """
+DELETE FROM webhook_secrets s WHERE s.id <> (SELECT x.id FROM webhook_secrets x
+  WHERE x.endpoint_id = %(first)s ORDER BY x.id LIMIT 1);
+DELETE FROM webhook_endpoints WHERE id <> %(first)s;
+UPDATE webhook_secrets SET expires_at = NULL;
+UPDATE webhook_endpoints SET url = %(url)s, disabled_at = NULL, disabled_reason = NULL
 """
 
 
@@ -102,8 +116,8 @@ class Rig:
             for proxy in self._proxies():
                 await stack.enter_async_context(proxy)
             await asyncio.to_thread(self._prepare_database)
-            key = await self._make_tenant()
-            self.customer = await stack.enter_async_context(Customer(key, SLUG))
+            await self._make_tenant()
+            self.customer = await stack.enter_async_context(Customer(self.tenant.key, SLUG))
             self._stack = stack.pop_all()
         return self
 
@@ -159,13 +173,13 @@ class Rig:
 
     # What is in the store
 
-    async def rows(self, statement: str, *values: object) -> list[dict[str, Any]]:
+    async def rows(self, statement: str, *values: object, **named: object) -> list[dict[str, Any]]:
         """Ask the database past every proxy."""
         url = self.servers.database_url
         async with await psycopg.AsyncConnection.connect(
             url, autocommit=True, row_factory=dict_row
         ) as connection:
-            cursor = await connection.execute(sql.SQL(statement), values)
+            cursor = await connection.execute(sql.SQL(statement), named or values)
             return await cursor.fetchall() if cursor.description else []
 
     async def run(self, run_id: str) -> dict[str, Any]:
@@ -261,10 +275,13 @@ class Rig:
         self.servers.start()
         await self.rows(_EMPTY)
         await self.rows(facts.FORGET)
+        for statement in _OTHERS_GO.split(";"):
+            await self.rows(statement, first=self.endpoint_id, url=self._url_of(HOOK))
         await self.flush_redis()
         self.customer.orders.clear()
         self.vendors.ledger.clear()
-        self.receiver.ledger.clear()
+        self.receiver.forget()
+        self.receiver.secrets = {HOOK: self._secret}
 
     # Redis, past the proxy
 
@@ -350,21 +367,48 @@ class Rig:
             connection.execute("ALTER SYSTEM SET track_commit_timestamp = on")
         self.servers.postgres.restart()
 
-    async def _make_tenant(self) -> str:
-        """A workspace, a prompt and an endpoint; answers an admin key."""
+    @asynccontextmanager
+    async def _deps(self) -> AsyncIterator[Deps]:
+        """What a process of ours would have, for calling its services."""
         settings = Settings(dev_mode=True, master_key=MASTER_KEY)
         store = Store(self.servers.database_url, size=2)
         await store.open(wait_s=10)
-        lanes = connect(self.servers.redis_url)
         try:
-            deps = shared_deps.build(settings, SystemClock(), Random(1), store, lanes)
-            tenant = await a_tenant(deps, server_credentials=True)
-            await a_prompt(deps, tenant, SLUG, _BODY)
-            url = f"http://127.0.0.1:{self.to_receiver.port}/hooks/{HOOK}"
-            made = await webhooks.create(deps, tenant.principal, webhooks.NewWebhook(url=url))
-            self.receiver.secrets[HOOK] = made.secret
-            self.endpoint_id = UUID(made.id)
+            async with self.redis() as lanes:
+                yield shared_deps.build(settings, SystemClock(), Random(1), store, lanes)
         finally:
             await store.close()
-            await lanes.aclose()
-        return tenant.key
+
+    async def endpoints(self, *names: str) -> list[UUID]:
+        """Let the receiver's paths of these names be endpoints of the tenant."""
+        made = []
+        async with self._deps() as deps:
+            for name in names:
+                body = webhooks.NewWebhook(url=self._url_of(name))
+                endpoint = await webhooks.create(deps, self.tenant.principal, body)
+                self.receiver.secrets[name] = endpoint.secret
+                made.append(UUID(endpoint.id))
+        return made
+
+    async def add_secret(self, endpoint_id: UUID) -> str:
+        """Give an endpoint a newer secret beside those it has; answers its text."""
+        text, secret_id = signing.new_secret(), new_id()
+        workspace_id = self.tenant.workspace_id
+        async with self._deps() as deps:
+            sealed = deps.vault.seal(text.encode(), "webhook_secrets", secret_id, workspace_id)
+            async with deps.store.transaction() as tx:
+                await endpoints.insert_secret(
+                    tx, secret_id, workspace_id, EndpointId(endpoint_id), sealed
+                )
+        return text
+
+    def _url_of(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.to_receiver.port}/hooks/{name}"
+
+    async def _make_tenant(self) -> None:
+        """A workspace with an admin key, a prompt and an endpoint."""
+        async with self._deps() as deps:
+            self.tenant = await a_tenant(deps, server_credentials=True)
+            await a_prompt(deps, self.tenant, SLUG, _BODY)
+        (self.endpoint_id,) = await self.endpoints(HOOK)
+        self._secret = self.receiver.secrets[HOOK]
