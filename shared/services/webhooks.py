@@ -20,7 +20,7 @@ from shared.errors import ConflictError, NotFoundError
 from shared.ids import EndpointId, new_id, parse
 from shared.services import environments, views
 from shared.services.keys import Principal
-from shared.store import endpoints, workspaces
+from shared.store import endpoints, failing, workspaces
 from shared.store.database import Tx
 from shared.store.tables import EndpointRow
 from shared.vault import VaultError
@@ -164,7 +164,10 @@ async def secret(deps: Deps, principal: Principal, endpoint_id: str) -> SecretVi
 async def change(
     deps: Deps, principal: Principal, endpoint_id: str, body: WebhookChange
 ) -> WebhookView:
-    """Change what an endpoint wants; deliveries already written keep their event."""
+    """Change what an endpoint wants; deliveries already written keep their event.
+
+    Another URL is another receiver: what the old one failed is forgotten.
+    """
     _check(deps, body)
     async with deps.store.transaction() as tx:
         await workspaces.hold(tx, principal.workspace_id)
@@ -172,6 +175,8 @@ async def change(
         columns = await _columns(deps, tx, principal, EndpointId(row.id), body)
         if "environment_ids" in columns:
             await _demand_room(tx, principal, columns["environment_ids"], besides=row.id)
+        if columns.get("url", row.url) != row.url:
+            await failing.forget(tx, row.id)
         await endpoints.change(tx, row, columns)
         return _view(deps, row, await _names(tx, principal, [row]))
 
@@ -222,6 +227,7 @@ async def enable(deps: Deps, principal: Principal, endpoint_id: str) -> WebhookV
         if row.environment_ids and not live.intersection(row.environment_ids):
             raise ConflictError("The environments of this webhook are deleted: name others first.")
         await endpoints.enable(tx, row)
+        await failing.forget(tx, row.id)
         return _view(deps, row, await _names(tx, principal, [row]))
 
 

@@ -17,6 +17,7 @@ from shared.ids import new_id
 from shared.services import webhooks
 from shared.services.webhooks import NewWebhook
 from shared.settings import Settings
+from shared.store import deliveries
 from tests.api.clients import client_with, problem, without_request_id
 from tests.factories import Tenant, a_key, a_tenant
 
@@ -469,3 +470,36 @@ async def test_reading_scope_reads_all_but_the_secret(
         ]
 
     assert [200, 403, 403, 403] == statuses
+
+
+@pytest.mark.parametrize(
+    ("change", "paused"), [({"url": "https://new.example/"}, 0), ({"description": "same"}, 1)]
+)
+async def test_another_url_begins_without_the_failures_of_the_old_one(
+    deps: Deps, client: httpx.AsyncClient, change: dict[str, str], paused: int
+) -> None:
+    webhook = await _create(client, url="https://old.example/")
+    await _pause(deps, webhook["id"])
+
+    await client.patch(f"/webhooks/{webhook['id']}", json=change)
+
+    assert paused == len(await deliveries.paused(deps.store))
+
+
+async def test_enabling_a_webhook_ends_its_pause(deps: Deps, client: httpx.AsyncClient) -> None:
+    webhook = await _create(client)
+    await _pause(deps, webhook["id"])
+
+    await client.post(f"/webhooks/{webhook['id']}/enable")
+
+    assert set() == await deliveries.paused(deps.store)
+
+
+async def _pause(deps: Deps, webhook_id: object) -> None:
+    await deps.store.execute(
+        "INSERT INTO failing_endpoints (endpoint_id, workspace_id, failing_since, failures,"
+        " spaced_failures, spaced_at, pause_s, paused_until)"
+        " SELECT id, workspace_id, now(), 10, 1, now(), 60, now() + interval '1 minute'"
+        " FROM webhook_endpoints WHERE id = %(id)s",
+        {"id": webhook_id},
+    )
