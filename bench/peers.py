@@ -58,10 +58,14 @@ class Books:
         self.calls: Counter[str] = Counter()
         self.called_again: dict[str, float] = {}
         self.repeated_deliveries = 0
+        self.arrivals: dict[tuple[bytes, str], float] = {}
 
 
 class Peers:
-    """An async context manager; `openai_url` and `webhook_url` are what platforms are told."""
+    """An async context manager; `openai_url` and `webhook_url` are what platforms are told.
+
+    Below `webhook_url`, paths that begin with `hang` are never answered; the others are noted each.
+    """
 
     def __init__(self) -> None:
         self.books = Books()
@@ -69,6 +73,7 @@ class Peers:
         self.on_called: Callable[[str], object] | None = None
         self.on_delivered: Callable[[str], object] | None = None
         self._held: list[tuple[asyncio.Transport, str]] = []
+        self._hanging: list[asyncio.Transport] = []
         self._server: asyncio.Server | None = None
         self._port = 0
         self._tokens = 0
@@ -113,6 +118,12 @@ class Peers:
         for transport, token in held:
             self._answer(transport, token)
 
+    def hang_up(self) -> None:
+        """Close the connections of webhooks that were never answered."""
+        for transport in self._hanging:
+            transport.abort()
+        self._hanging.clear()
+
     async def until(
         self, holds: Callable[[Books], bool], timeout_s: float, what: str = "everything"
     ) -> None:
@@ -133,6 +144,11 @@ class Peers:
             transport.write(_LOST)
         elif url == b"/webhook":
             self._deliver(found[1].decode())
+            transport.write(_RECEIVED)
+        elif url.startswith(b"/webhook/hang"):
+            self._hanging.append(transport)
+        elif url.startswith(b"/webhook/"):
+            self.books.arrivals.setdefault((url, found[1].decode()), time.monotonic())
             transport.write(_RECEIVED)
         else:
             self._call(transport, found[1].decode())
