@@ -196,14 +196,15 @@ class Recorded(msgspec.Struct, frozen=True):
 
 
 # A success whose delivery was canceled meanwhile is told as what it is.
+# Looked up by id for the reason given at `held_claims`.
 _MOVE = """
 WITH item AS MATERIALIZED (SELECT * FROM json_to_recordset(%(items)s::json) AS x(
     delivery_id uuid, lease_no int, status text, started_at timestamptz, duration_ms int,
     outcome text, wait_s float8, status_code int, excerpt text, address text, blamed bool)),
   held AS MATERIALIZED (
-    SELECT y.id FROM deliveries y JOIN item i ON y.id = i.delivery_id
-    WHERE y.status IN ('pending', 'canceled') AND y.lease_no = i.lease_no
-    ORDER BY y.id FOR UPDATE OF y
+    SELECT l.id FROM (SELECT * FROM item ORDER BY delivery_id) AS i CROSS JOIN LATERAL (
+      SELECT y.id FROM deliveries y WHERE y.id = i.delivery_id
+        AND y.status IN ('pending', 'canceled') AND y.lease_no = i.lease_no FOR UPDATE) AS l
   ),
   moved AS (
     UPDATE deliveries y SET tries = y.tries + 1, lease_no = y.lease_no + 1,
@@ -212,8 +213,8 @@ WITH item AS MATERIALIZED (SELECT * FROM json_to_recordset(%(items)s::json) AS x
       next_try_at = now() + make_interval(secs => coalesce(i.wait_s, 0)),
       finished_at = CASE WHEN i.status <> 'pending' THEN now() ELSE y.finished_at END
     FROM item i JOIN held h ON h.id = i.delivery_id
-    WHERE y.id = i.delivery_id AND y.status IN ('pending', 'canceled')
-      AND y.lease_no = i.lease_no
+    WHERE y.id = ANY(ARRAY(SELECT id FROM held)) AND y.id = i.delivery_id
+      AND y.status IN ('pending', 'canceled') AND y.lease_no = i.lease_no
     RETURNING y.id, y.endpoint_id, y.workspace_id, y.status
   ),
   logged AS (
