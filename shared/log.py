@@ -3,6 +3,7 @@
 import logging
 import re
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,29 @@ _HIDDEN = "[hidden]"
 def get(name: str) -> Any:
     """Return the logger of one module."""
     return structlog.get_logger(module=name)
+
+
+class Spell:
+    """Something that is away for a while: one line when that begins and one when it is over."""
+
+    def __init__(self, logger: Any, begins: str, ends: str) -> None:
+        self._logger = logger
+        self._begins = begins
+        self._ends = ends
+        self._began_at: float | None = None
+        self._failures = 0
+
+    def failed(self, error: BaseException) -> None:
+        self._failures += 1
+        if self._began_at is None:
+            self._began_at = time.monotonic()
+            self._logger.warning(self._begins, error=type(error).__name__)
+
+    def went_well(self) -> None:
+        if self._began_at is not None:
+            lasted_s = round(time.monotonic() - self._began_at, 1)
+            self._logger.warning(self._ends, lasted_s=lasted_s, failures=self._failures)
+            self._began_at, self._failures = None, 0
 
 
 def configure(level: str = "INFO", *, as_json: bool | None = None) -> None:

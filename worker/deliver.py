@@ -19,8 +19,9 @@ from shared.store.deliveries import Recorded, Try
 from shared.store.ending import DueDelivery
 from shared.vault import VaultError
 from worker import webhook_requests
+from worker.handler import NotNowError
 from worker.http import DeliveryFailure, FailureReason, GuardedClient, Response
-from worker.patience import patiently
+from worker.patience import patiently, put_off
 from worker.rooms import Rooms
 
 MAX_AT_ONCE = 1000
@@ -66,21 +67,18 @@ class Deliverer:
     async def poll_forever(self, may_start: Callable[[], bool]) -> None:
         """Look for due deliveries: at intervals, and at once where room meets what waits for it."""
         poll_s, looked_s = self._deps.settings.webhook_poll_s, float("-inf")
+        unreadable = log.Spell(_log, "deliveries_unreadable", "deliveries_readable")
         while True:
             self._wake.clear()
             more = False
             if may_start():
                 now_s = self._deps.clock.monotonic()
-                try:
+                with suppress(NotNowError), put_off(unreadable):
                     if now_s - looked_s >= poll_s:
                         self._paused = await deliveries.paused(self._deps.store)
                         self._rooms.forget_idle(now_s)
                         looked_s = now_s
                     more = await self._look()
-                except psycopg.Error as error:
-                    if not database.away(error):
-                        raise
-                    _log.warning("deliveries_unreadable", error=type(error).__name__)
             if not more:
                 await _either(self._wake, poll_s)
 

@@ -27,8 +27,8 @@ from shared.store.claiming import ClaimedRun, Intent, Later, Refusal, Unknown
 from shared.store.ending import DueDelivery, Moved, Outcome
 from worker import outcomes
 from worker.breaker import Breakers
-from worker.lanes import Taken
-from worker.patience import AGAIN_MAX_S, AGAIN_S, patiently, uncancelled
+from worker.handler import NotNowError, Taken
+from worker.patience import AGAIN_MAX_S, AGAIN_S, patiently, put_off, uncancelled
 from worker.planning import GiveUpError, Plan, Planner
 from worker.providers.prices import PriceBook
 from worker.providers.registry import Providers
@@ -72,6 +72,7 @@ class Executor:
         self._leaving = asyncio.Event()
         self._held_bytes = 0
         self._in_hand: set[tuple[RunId, int]] = set()
+        self._claims = log.Spell(_log, "claims_put_off", "claims_resumed")
         self._intents: Batcher[Intent, int | Refusal] = Batcher(
             lambda batch: claiming.intend(deps.store, batch),
             size_of=lambda intent: len(bytes(intent.messages or b"")),
@@ -88,7 +89,8 @@ class Executor:
 
     async def take(self, ids: Sequence[RunId]) -> Mapping[RunId, ClaimedRun | None]:
         """Claim in the database; what is not due yet, or locked, is rung again."""
-        answers = await claiming.claim(self._deps.store, self._session.id, ids)
+        with put_off(self._claims):
+            answers = await claiming.claim(self._deps.store, self._session.id, ids)
         crashpoints.reach("after_claim")
         taken: dict[RunId, ClaimedRun | None] = {}
         for run_id, answer in answers.items():
@@ -104,17 +106,13 @@ class Executor:
     async def take_due(self, room: Mapping[Lane, int]) -> list[Taken[ClaimedRun]]:
         """Claim due runs straight from the database, while Redis is away."""
         taken: list[Taken[ClaimedRun]] = []
-        try:
+        with suppress(NotNowError), put_off(self._claims):
             for lane, limit in room.items():
                 if limit > 0:
                     claimed = await claiming.claim_due(
                         self._deps.store, self._session.id, lane, limit
                     )
                     taken.extend(Taken(run.id, lane, run) for run in claimed)
-        except psycopg.Error as error:
-            if not database.away(error):
-                raise
-            _log.warning("database_away_too", error=type(error).__name__)
         return taken
 
     async def run(self, claimed: ClaimedRun) -> None:

@@ -11,6 +11,10 @@ from shared.ids import RunId
 Claimed = TypeVar("Claimed")
 
 
+class NotNowError(Exception):
+    """What taking runs needs is away, and whoever raises this has said so in the log."""
+
+
 class Handler(Protocol[Claimed]):
     """What the claim loop does with what it claimed. What these raise is logged, no more."""
 

@@ -20,7 +20,7 @@ from shared.queue.lanes import QUEUES, RUN, Claim, ForeignJob, Lanes, deserializ
 from shared.queue.port import Ring
 from shared.queue.slots import LANES, Slots, deal
 from shared.settings import Settings
-from worker.handler import Claimed, ClaimFromDatabase, Counts, Handler, Taken
+from worker.handler import Claimed, ClaimFromDatabase, Counts, Handler, NotNowError, Taken
 from worker.running import Running
 
 __all__ = ["ClaimFromDatabase", "Counts", "Handler", "LaneWorker", "Taken"]
@@ -253,8 +253,9 @@ class LaneWorker(Worker, Generic[Claimed]):
         try:
             taken = await self._handler.take(tuple(batch))
             self._take_failures = 0
-        except Exception:  # noqa: BLE001 (a hook never ends the process)
-            _log.exception("take_failed", runs=len(batch))
+        except Exception as error:  # noqa: BLE001 (a hook never ends the process)
+            if not isinstance(error, NotNowError):
+                _log.exception("take_failed", runs=len(batch))
             self._take_failures += 1
             self._hold_until = self.loop.time() + _backoff_s(self._take_failures)
             await self._put_back(tuple(batch.items()))

@@ -1,12 +1,15 @@
-"""Steps that have to be carried through: repeated without the database, never cut short."""
+"""Doing without the database for a while: carry through what must be, put off the rest."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import psycopg
 
+from shared.log import Spell
 from shared.store import database
+from worker.handler import NotNowError
 
 Result = TypeVar("Result")
 
@@ -35,3 +38,16 @@ async def uncancelled(work: Awaitable[Result]) -> Result:
         except asyncio.CancelledError:
             if future.cancelled():
                 raise
+
+
+@contextmanager
+def put_off(spell: Spell) -> Iterator[None]:
+    """Turn errors of a database that is away into `NotNowError`, and report when that changes."""
+    try:
+        yield
+    except psycopg.Error as error:
+        if not database.away(error):
+            raise
+        spell.failed(error)
+        raise NotNowError from error
+    spell.went_well()

@@ -39,6 +39,7 @@ class Session:
         self._connection: AsyncConnection[Any] | None = None
         self._renewed_at = float("-inf")
         self._task: asyncio.Task[None] | None = None
+        self._unrenewed = log.Spell(_log, "renewal_failed", "renewal_resumed")
         self.id = SessionId(new_id())
 
     async def open(self) -> None:
@@ -78,8 +79,9 @@ class Session:
             await asyncio.sleep(self._deps.settings.renew_s)
             try:
                 await self._renew()
+                self._unrenewed.went_well()
             except (psycopg.Error, OSError) as error:
-                _log.warning("renewal_failed", error=type(error).__name__)
+                self._unrenewed.failed(error)
                 if self._connection is not None:
                     await self._connection.close()
                     self._connection = None

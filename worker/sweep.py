@@ -34,6 +34,7 @@ class Sweeper:
         self._connection: AsyncConnection[Any] | None = None
         self._connected_at = 0.0
         self._leads = False
+        self._away = log.Spell(_log, "sweep_put_off", "sweep_resumed")
         self._positions: dict[Lane, tuple[int, UUID]] = dict.fromkeys(Lane, _FIRST)
         self._swept_at = float("-inf")
 
@@ -43,7 +44,9 @@ class Sweeper:
         pause_s = min(settings.reap_s, settings.sweep_s)
         while True:
             try:
-                if await self._lead():
+                leads = await self._lead()
+                self._away.went_well()
+                if leads:
                     await self._reap()
                     if self._deps.clock.monotonic() - self._swept_at >= settings.sweep_s:
                         self._swept_at = self._deps.clock.monotonic()
@@ -52,7 +55,7 @@ class Sweeper:
                 if isinstance(error, psycopg.Error) and not database.away(error):
                     _log.exception("sweep_failed")
                 else:
-                    _log.warning("sweep_put_off", error=type(error).__name__)
+                    self._away.failed(error)
                 await self.close()
             await asyncio.sleep(pause_s)
 

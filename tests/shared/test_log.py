@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import structlog
 
 from shared import log
 from shared.domain import api_keys, signing
@@ -165,3 +166,17 @@ def test_a_process_writes_one_json_object_a_line_to_standard_error() -> None:
     assert "ValueError" in lines[3]["exception"]
     assert all(line["timestamp"].endswith("Z") for line in lines)
     assert SECRET not in ended.stderr
+
+
+def test_a_spell_is_reported_when_it_begins_and_when_it_is_over() -> None:
+    with structlog.testing.capture_logs() as lines:
+        spell = log.Spell(structlog.get_logger(), "away", "back")
+        spell.went_well()
+        for _ in range(3):
+            spell.failed(ValueError("no"))
+        for _ in range(3):
+            spell.went_well()
+
+    assert [("away", "ValueError", None), ("back", None, 3)] == [
+        (line["event"], line.get("error"), line.get("failures")) for line in lines
+    ]
