@@ -76,16 +76,9 @@ async def submit(deps: Deps, principal: Principal, request: Request) -> Accepted
     """
     chosen = (new_id(), request.body.thread or new_id())
     for tries in range(STALE_TRIES):
-        try:
-            submissions.check(request.body, now=deps.clock.now())
-            with database.nothing_written():
-                new = await prepare(deps, principal, request, chosen)
-        except (UnacceptableError, NotFoundError):
-            with database.nothing_written():
-                earlier = await _made_before(deps, principal, request)
-            if earlier is None:
-                raise
-            return earlier
+        new = await _prepared_or_made(deps, principal, request, chosen)
+        if isinstance(new, Accepted):
+            return new
         if tries:
             new = msgspec.structs.replace(new, again=True)
         if request.stores is not None:
@@ -102,6 +95,26 @@ async def submit(deps: Deps, principal: Principal, request: Request) -> Accepted
             return await _before(request.ends_at, _existing(deps, principal, request, new), new.id)
         deps.targets.discard(principal.workspace_id)
     raise UnavailableError("The workspace's prompts keep changing; try again.")
+
+
+async def _prepared_or_made(
+    deps: Deps, principal: Principal, request: Request, chosen: tuple[UUID, UUID]
+) -> NewRun | Accepted:
+    """The row to insert; or, where the request would be refused today, the run its key made."""
+    try:
+        submissions.check(request.body, now=deps.clock.now())
+        with database.nothing_written():
+            new = await prepare(deps, principal, request, chosen)
+    except (UnacceptableError, NotFoundError):
+        with database.nothing_written():
+            earlier = await _made_before(deps, principal, request)
+        if earlier is None:
+            raise
+        return earlier
+    if asyncio.get_running_loop().time() >= request.ends_at:
+        # Whoever asked has been told, or is about to be, that nothing was stored.
+        raise UnavailableError("The database is too slow; nothing was stored.")
+    return new
 
 
 async def prepare(

@@ -529,6 +529,25 @@ async def test_a_connection_lost_while_reading_leaves_no_doubt(
     assert [] == await _runs(deps)
 
 
+async def test_what_was_given_up_while_reading_is_not_stored_later(
+    deps: Deps, tenant: Tenant, store: CutStore
+) -> None:
+    given_up = asyncio.Event()
+    store.hold_at("FROM workspaces w", given_up)
+    asking = asyncio.create_task(
+        submissions.submit(deps, tenant.principal, _request(ends_in_s=0.05))
+    )
+    loop = asyncio.get_running_loop()
+    late = loop.time() + 0.1
+    await until(lambda: loop.time() > late)
+
+    given_up.set()
+
+    with pytest.raises(UnavailableError):
+        await asking
+    assert [] == await _runs(deps)
+
+
 async def test_after_a_lost_answer_a_refusal_does_not_pass_for_nothing_stored(
     deps: Deps, tenant: Tenant, store: CutStore
 ) -> None:
