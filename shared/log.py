@@ -81,7 +81,23 @@ def configure(level: str = "INFO", *, as_json: bool | None = None) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    logging.getLogger("psycopg.pool").addFilter(_Rarely())  # it complains of each connection
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+class _Rarely(logging.Filter):
+    """Lets a library say something once in a while."""
+
+    def __init__(self, every_s: float = 30.0) -> None:
+        super().__init__()
+        self._every_s = every_s
+        self._said_at = float("-inf")
+
+    def filter(self, _record: logging.LogRecord) -> bool:
+        if time.monotonic() - self._said_at < self._every_s:
+            return False
+        self._said_at = time.monotonic()
+        return True
 
 
 def scrub(_logger: object, _method: str, event: Any) -> Any:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from shared import log
 from shared.deps import Deps
 from shared.ids import RunId, SessionId, new_id
 from shared.store import sessions
+from shared.store.database import answered_within
 from shared.tasks import end
 
 _log = log.get(__name__)
@@ -87,19 +88,39 @@ class Session:
                     self._connection = None
 
     async def _renew(self) -> None:
-        if self._connection is None:
-            self._connection = await self._deps.store.connect_alone()
+        settings = self._deps.settings
+        through = self._connection = self._connection or await self._connected()
         # The lease counts from before the statement left: a slow answer must not prolong it.
         sent_at = self._deps.clock.monotonic()
-        renewal = await sessions.renew(
-            self._connection, self.id, lease_s=self._deps.settings.lease_s
-        )
-        if renewal is None:
+        # Soon enough for another try, on a new connection, before the self-fence.
+        with _answered_within(settings.self_fence_s / 2, through):
+            at = await sessions.renew(
+                through or self._deps.store, self.id, lease_s=settings.lease_s
+            )
+        if at is None:
             _log.error("session_was_reaped", session=str(self.id))
             self.id = SessionId(new_id())
             await self._enter()
             return
         self._renewed_at = sent_at
-        self._told(renewal.at)
-        for run_id in renewal.canceled:
-            self._cancel(run_id)
+        self._told(at)
+        # Somebody who locks the table of runs hinders this, and no heart for it.
+        with (
+            suppress(psycopg.errors.LockNotAvailable),
+            _answered_within(settings.self_fence_s, through),
+        ):
+            for run_id in await sessions.canceled(through or self._deps.store, self.id):
+                self._cancel(run_id)
+
+    async def _connected(self) -> AsyncConnection[Any] | None:
+        """A connection for renewals alone; `None` where the server has none left: use the pool."""
+        try:
+            return await self._deps.store.connect_alone()
+        except psycopg.OperationalError:
+            return None
+
+
+def _answered_within(
+    seconds: float, connection: AsyncConnection[Any] | None
+) -> AbstractContextManager[object]:
+    return nullcontext() if connection is None else answered_within(seconds, connection)

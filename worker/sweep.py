@@ -44,13 +44,12 @@ class Sweeper:
         pause_s = min(settings.reap_s, settings.sweep_s)
         while True:
             try:
-                leads = await self._lead()
-                self._away.went_well()
-                if leads:
+                if await self._lead():
                     await self._reap()
                     if self._deps.clock.monotonic() - self._swept_at >= settings.sweep_s:
                         self._swept_at = self._deps.clock.monotonic()
                         await self._sweep()
+                self._away.went_well()
             except (psycopg.Error, OSError) as error:
                 if isinstance(error, psycopg.Error) and not database.away(error):
                     _log.exception("sweep_failed")
@@ -76,14 +75,15 @@ class Sweeper:
                 "SELECT set_config('idle_session_timeout', %s, false)",
                 (str(round(self._deps.settings.lease_s * 1000)),),
             )
-        if self._leads:
-            await self._connection.execute("SELECT 1")
-        else:
-            cursor = await self._connection.execute(
-                "SELECT pg_try_advisory_lock(%s)", (sweeping.LEADER_LOCK,)
-            )
-            row = await cursor.fetchone()
-            self._leads = bool(row and row[0])
+        with database.answered_within(self._deps.settings.lease_s, self._connection):
+            if self._leads:
+                await self._connection.execute("SELECT 1")
+            else:
+                cursor = await self._connection.execute(
+                    "SELECT pg_try_advisory_lock(%s)", (sweeping.LEADER_LOCK,)
+                )
+                row = await cursor.fetchone()
+                self._leads = bool(row and row[0])
         return self._leads
 
     async def _reap(self) -> None:

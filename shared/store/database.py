@@ -1,8 +1,11 @@
 """The way to PostgreSQL: one pool of psycopg connections, shared by hot statements and the ORM."""
 
+import asyncio
+import os
 import select
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -13,12 +16,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from sqlalchemy.pool import NullPool
 
 from shared.errors import UnavailableError
+from shared.tasks import end
 
 Parameters = Mapping[str, object]
 Tx = AsyncSession
 
 # A connection that does not come back within this is given up; the next request tries anew.
 _RECONNECT_S = 3.0
+# The server ends what takes too long; one that says nothing for so much longer never will.
+_SILENCE_S = 3.0
 _NOT_NOW = ("08", "25006", "53", "57", "55P03", "40")
 
 
@@ -35,6 +41,8 @@ class Store:
         lock_timeout_s: float = 1.0,
     ) -> None:
         self._url = url
+        self._draining: asyncio.Task[None] | None = None
+        self._answer_s = statement_timeout_s + _SILENCE_S
         self._connect_kwargs: dict[str, Any] = {
             "autocommit": True,
             "connect_timeout": 5,
@@ -51,7 +59,7 @@ class Store:
             min_size=size,
             max_size=size,
             timeout=wait_s,
-            check=_check,
+            check=self._check,
             reset=_reset,
             reconnect_timeout=_RECONNECT_S,
             close_returns=True,
@@ -76,13 +84,16 @@ class Store:
 
     async def close(self) -> None:
         """Close every connection; what is still running is cut off after a second."""
+        if self._draining is not None:
+            await end([self._draining])
         await self._pool.close(timeout=1.0)
 
     async def fetch(self, statement: str, parameters: Parameters) -> Sequence[TupleRow]:
         """Run one statement as a transaction of its own and return its rows."""
         async with self._pool.connection() as connection:
-            cursor = await connection.execute(statement, parameters, prepare=True)
-            return await cursor.fetchall()
+            with self._bounded(connection):
+                cursor = await connection.execute(statement, parameters, prepare=True)
+                return await cursor.fetchall()
 
     async def fetch_all_or_nothing(
         self,
@@ -92,18 +103,21 @@ class Store:
         keep: Callable[[Sequence[TupleRow]], bool],
     ) -> Sequence[TupleRow]:
         """Run one statement; what it changed stays only if `keep` likes the rows it returned."""
-        async with self._pool.connection() as connection, connection.transaction() as block:
-            cursor = await connection.execute(statement, parameters, prepare=True)
-            rows = await cursor.fetchall()
-            if not keep(rows):
-                raise psycopg.Rollback(block)
+        async with self._pool.connection() as connection:
+            with self._bounded(connection):
+                async with connection.transaction() as block:
+                    cursor = await connection.execute(statement, parameters, prepare=True)
+                    rows = await cursor.fetchall()
+                    if not keep(rows):
+                        raise psycopg.Rollback(block)
         return rows
 
     async def execute(self, statement: str, parameters: Parameters) -> int:
         """Run one statement as a transaction of its own and return how many rows it changed."""
         async with self._pool.connection() as connection:
-            cursor = await connection.execute(statement, parameters, prepare=True)
-            return cursor.rowcount
+            with self._bounded(connection):
+                cursor = await connection.execute(statement, parameters, prepare=True)
+                return cursor.rowcount
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Tx]:
@@ -115,10 +129,69 @@ class Store:
         """Open a connection outside the pool, for renewals and advisory locks."""
         return await AsyncConnection.connect(self._url, **self._connect_kwargs)
 
+    @contextmanager
+    def _bounded(self, connection: AsyncConnection[Any]) -> Iterator[None]:
+        """Give up a connection that stays silent, and with it all others: they share its way."""
+        with answered_within(self._answer_s, connection) as silent:
+            try:
+                yield
+            finally:
+                if silent.is_set():
+                    self._replace_all()
+
+    async def _check(self, connection: AsyncConnection[TupleRow]) -> None:
+        """Probe a connection only when its socket has something to say, such as its end.
+
+        Left alone, the pool would wait a second between one dead connection and the next.
+        """
+        poll = select.poll()
+        poll.register(connection.pgconn.socket, select.POLLIN)
+        if poll.poll(0):
+            try:
+                with self._bounded(connection):
+                    await AsyncConnectionPool.check_connection(connection)
+            except psycopg.Error:
+                self._replace_all()
+                raise
+
+    def _replace_all(self) -> None:
+        """Distrust every connection of the pool, but not those made since the last time."""
+        if self._draining is None or self._draining.done():
+            self._draining = asyncio.create_task(self._drained())
+
+    async def _drained(self) -> None:
+        await self._pool.drain()
+        await asyncio.sleep(_RECONNECT_S)
+
     async def _lend(self) -> AsyncConnection[TupleRow]:
         connection = await self._pool.getconn()
         await connection.set_autocommit(False)
         return connection
+
+
+@contextmanager
+def answered_within(seconds: float, connection: AsyncConnection[Any]) -> Iterator[asyncio.Event]:
+    """Cut the link when the block takes longer; whoever waits on it is told that it was lost.
+
+    The event says that it was cut.
+
+    Cancelling would ask the silent server for its leave first, which takes another ten seconds.
+    """
+    cut = asyncio.Event()
+    alarm = asyncio.get_running_loop().call_later(seconds, _hang_up, connection, cut)
+    try:
+        yield cut
+    finally:
+        alarm.cancel()
+
+
+def _hang_up(connection: AsyncConnection[Any], cut: asyncio.Event) -> None:
+    cut.set()
+    with (
+        suppress(OSError, psycopg.Error),
+        socket.socket(fileno=os.dup(connection.pgconn.socket)) as link,
+    ):
+        link.shutdown(socket.SHUT_RDWR)
 
 
 def _options(statement_timeout_s: float, lock_timeout_s: float) -> str:
@@ -178,14 +251,6 @@ def nothing_written() -> Iterator[None]:
 def concerns_all(error: BaseException) -> bool:
     """Tell whether every row of a batch would fail like this: all but bad data and a locked row."""
     return away(error) and not isinstance(error, psycopg.errors.LockNotAvailable)
-
-
-async def _check(connection: AsyncConnection[TupleRow]) -> None:
-    """Probe a connection only when its socket has something to say, such as its end."""
-    poll = select.poll()
-    poll.register(connection.pgconn.socket, select.POLLIN)
-    if poll.poll(0):
-        await AsyncConnectionPool.check_connection(connection)
 
 
 async def _reset(connection: AsyncConnection[TupleRow]) -> None:

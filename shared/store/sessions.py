@@ -1,28 +1,31 @@
 """Worker sessions and what happens to the runs of those that are gone."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import msgspec
 from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
 
 from shared.domain.states import Lane
 from shared.ids import RunId, SessionId
-from shared.store.database import Store
+from shared.store.database import Parameters, Store
 from shared.store.ending import NEXT_TURN, ending
 
 _OPEN = """
 INSERT INTO worker_sessions (id, host, pid, lease_expires_at)
 VALUES (%(id)s, %(host)s, %(pid)s, now() + make_interval(secs => %(lease_s)s)) RETURNING now()
 """
+# Two statements: whoever locks the table of runs must not keep the workers from renewing.
 _RENEW = """
-WITH renewed AS (
-    UPDATE worker_sessions SET lease_expires_at = now() + make_interval(secs => %(lease_s)s)
-    WHERE id = %(id)s AND reaped_at IS NULL RETURNING id
-  )
-SELECT now(), r.id FROM renewed LEFT JOIN runs r
-  ON r.session_id = renewed.id AND r.status = 'running' AND r.cancel_requested_at IS NOT NULL
+UPDATE worker_sessions SET lease_expires_at = now() + make_interval(secs => %(lease_s)s)
+WHERE id = %(id)s AND reaped_at IS NULL RETURNING now()
+"""
+_CANCELED = """
+SELECT id FROM runs
+WHERE session_id = %(id)s AND status = 'running' AND cancel_requested_at IS NOT NULL
 """
 _CLOSE = """
 DELETE FROM worker_sessions s WHERE s.id = %(id)s AND NOT EXISTS (
@@ -40,22 +43,29 @@ async def open_session(
     return at
 
 
-class Renewal(msgspec.Struct, frozen=True):
-    """A lease prolonged at the database's time, and the runs whose cancellation was asked for."""
-
-    at: datetime
-    canceled: list[RunId]
-
-
 async def renew(
-    connection: AsyncConnection[Any], session: SessionId, *, lease_s: float
-) -> Renewal | None:
-    """Prolong the lease. `None`: the session was reaped, its runs belong to others now."""
-    cursor = await connection.execute(_RENEW, {"id": session, "lease_s": lease_s})
-    rows = await cursor.fetchall()
-    if not rows:
-        return None
-    return Renewal(rows[0][0], [row[1] for row in rows if row[1] is not None])
+    through: AsyncConnection[Any] | Store, session: SessionId, *, lease_s: float
+) -> datetime | None:
+    """Prolong the lease; answers the database's time.
+
+    `None` means that the session was reaped: its runs belong to others now.
+    """
+    rows = await _rows(through, _RENEW, {"id": session, "lease_s": lease_s})
+    return rows[0][0] if rows else None
+
+
+async def canceled(through: AsyncConnection[Any] | Store, session: SessionId) -> list[RunId]:
+    """The runs of a session whose cancellation was asked for."""
+    return [row[0] for row in await _rows(through, _CANCELED, {"id": session})]
+
+
+async def _rows(
+    through: AsyncConnection[Any] | Store, statement: str, parameters: Parameters
+) -> Sequence[TupleRow]:
+    if isinstance(through, Store):
+        return await through.fetch(statement, parameters)
+    cursor = await through.execute(statement, parameters)
+    return await cursor.fetchall()
 
 
 async def close_session(store: Store, session: SessionId) -> None:

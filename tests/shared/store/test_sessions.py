@@ -18,8 +18,8 @@ SINCE_EVER_S = 10_000_000.0
 async def _renew(rig: Rig, session: SessionId, lease_s: float = 600) -> list[RunId] | None:
     connection = await rig.store.connect_alone()
     try:
-        renewal = await sessions.renew(connection, session, lease_s=lease_s)
-        return None if renewal is None else renewal.canceled
+        renewed = await sessions.renew(connection, session, lease_s=lease_s)
+        return await sessions.canceled(connection, session) if renewed else None
     finally:
         await connection.close()
 
