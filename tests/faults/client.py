@@ -1,7 +1,8 @@
 """The customer of the rig: submits runs and writes down every answer it was given."""
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,6 +18,7 @@ class Reply:
     status: int
     document: dict[str, Any] = field(default_factory=dict)
     headers: httpx.Headers = field(default_factory=httpx.Headers)
+    took_s: float = 0.0
 
     @property
     def accepted(self) -> bool:
@@ -48,7 +50,10 @@ class Customer:
         self.orders: dict[str, Order] = {}
         self._slug = slug
         self._client = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {key}"}, timeout=_TIMEOUT_S, trust_env=False
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=_TIMEOUT_S,
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
+            trust_env=False,
         )
 
     async def __aenter__(self) -> Self:
@@ -75,6 +80,8 @@ class Customer:
         order = self.orders.setdefault(case, Order(case, key))
         headers = {} if key is None else {"Idempotency-Key": key}
         document = {"inputs": {"case": case}, "metadata": {"case": case}, "model": model, **body}
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
         try:
             path = f"/api/v1/prompts/{slug or self._slug}/__latest__/runs"
             response = await self._client.post(self.url + path, json=document, headers=headers)
@@ -82,6 +89,7 @@ class Customer:
             reply = Reply(0)
         else:
             reply = _reply(response)
+        reply = replace(reply, took_s=loop.time() - asked_at)
         order.replies.append(reply)
         return reply
 
@@ -114,6 +122,13 @@ class Customer:
         """Ask for anything else."""
         response = await self._client.post(self.url + path, json=document)
         return _reply(response)
+
+    async def get(self, path: str) -> Reply:
+        """Read anything."""
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
+        response = await self._client.get(self.url + path)
+        return replace(_reply(response), took_s=loop.time() - asked_at)
 
 
 def _reply(response: httpx.Response) -> Reply:

@@ -30,6 +30,7 @@ class _Link:
     ends: tuple[asyncio.StreamWriter, asyncio.StreamWriter]
     lose_reply: bool = False
     passed_bytes: int = 0
+    silent: bool = False
     tails: dict[Way, bytes] = field(default_factory=lambda: {Way.THERE: b"", Way.BACK: b""})
 
     def cut(self) -> None:
@@ -93,6 +94,11 @@ class Proxy:
     def blackhole(self) -> None:
         """Accept and forward nothing; what was held back goes on when the network is good again."""
         self._flows.clear()
+
+    def silence(self) -> None:
+        """Forward nothing more of what is connected now, for ever; new connections are well."""
+        for link in self._links:
+            link.silent = True
 
     def delay(self, seconds: float) -> None:
         """Hold each packet back for so long."""
@@ -162,6 +168,8 @@ class Proxy:
                 await self._flows.wait()
                 if self._delay_s:
                     await asyncio.sleep(self._delay_s)
+                if link.silent:
+                    continue
                 if self._is_last(link, way, data):
                     self.cuts += 1
                     link.cut()

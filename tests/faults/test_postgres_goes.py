@@ -12,7 +12,15 @@ from tests.faults.waiting import pause, until
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("faults")]
 
 ANSWER = model_of("answer")
-POINTS = ("after_claim", "before_intent", "after_intent", "after_response", "after_delivery_200")
+POINTS = (
+    "after_claim",
+    "before_intent",
+    "after_intent",
+    "after_response",
+    "before_finish_commit",
+    "after_finish_commit",
+    "after_delivery_200",
+)
 ENDS_A_RUN = b'"status":"succeeded","attempt":1'
 ANNOUNCES_A_CALL = b'"provider":"openai"'
 
@@ -37,6 +45,20 @@ async def test_a_worker_recognises_what_it_committed_without_hearing_so(
     assert 1 == len(rig.vendors.calls_of(run_id))
 
 
+async def test_an_idle_service_is_back_within_seconds_of_a_crash_of_the_database(rig: Rig) -> None:
+    await rig.api()
+    worker = await rig.worker()
+    await rig.ended(await rig.customer.accepted("f27 before", ANSWER))
+
+    await asyncio.to_thread(rig.servers.postgres.restart, "immediate")
+    later = await until(lambda: _accepted(rig, "f27 later"), "submissions are taken", within_s=5)
+    row = await rig.ended(later, within_s=5)
+
+    assert ("succeeded", 1) == (row["status"], row["claim_no"])
+    assert [] == worker.said("workers_lost")
+    assert [] == await rig.verdict()
+
+
 async def test_a_crash_of_the_database_at_any_point_of_a_run_costs_no_second_call(
     rig: Rig,
 ) -> None:
@@ -55,8 +77,8 @@ async def test_a_crash_of_the_database_at_any_point_of_a_run_costs_no_second_cal
     rows = [await rig.ended(run_id) for run_id in runs]
 
     assert [] == await rig.verdict()
-    assert [("succeeded", 1)] * 5 == [(row["status"], row["claim_no"]) for row in rows]
-    assert [1] * 5 == [len(rig.vendors.calls_of(run_id)) for run_id in runs]
+    assert [("succeeded", 1)] * 7 == [(row["status"], row["claim_no"]) for row in rows]
+    assert [1] * 7 == [len(rig.vendors.calls_of(run_id)) for run_id in runs]
     assert all(child.alive for child in frozen)
 
 
@@ -76,7 +98,9 @@ async def test_an_outage_longer_than_the_lease_kills_no_worker_and_loses_no_answ
     took_s = loop.time() - asked_at
     await pause(1.5 * LEASE_S)
     await asyncio.to_thread(rig.servers.postgres.start)
-    later = await until(lambda: _accepted(rig), "submissions are accepted again", within_s=5)
+    later = await until(
+        lambda: _accepted(rig, "f29 later"), "submissions are accepted again", within_s=5
+    )
     rows = [await rig.ended(run_id) for run_id in (*runs, later)]
 
     assert 503 == refused.status
@@ -88,6 +112,6 @@ async def test_an_outage_longer_than_the_lease_kills_no_worker_and_loses_no_answ
     assert [] == await rig.verdict()
 
 
-async def _accepted(rig: Rig) -> str | None:
-    reply = await rig.customer.submit("f29 later", ANSWER, key="f29 later")
+async def _accepted(rig: Rig, case: str) -> str | None:
+    reply = await rig.customer.submit(case, ANSWER, key=case)
     return reply.run_id if reply.accepted else None
