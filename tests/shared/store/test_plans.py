@@ -42,7 +42,7 @@ def _plan(url: str, statement: str) -> Mapping[str, Any]:
     options = database._options(30, 5)  # noqa: SLF001
     with psycopg.connect(url, options=options) as connection:
         text = _PARAMETER.sub(numbered, statement).replace("%%", "%")
-        row = connection.execute(f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {text}").fetchone()  # type: ignore[arg-type] # put together above
+        row = connection.execute(f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {text}").fetchone()
     assert row is not None
     plan: Mapping[str, Any] = row[0][0]["Plan"]
     return plan
