@@ -303,6 +303,12 @@ RUN_ERRORS: tuple[RunError, ...] = (
     RunError("provider_connection_lost", "provider", "The connection broke during the call."),
     RunError("provider_key_invalid", "caller", "The API key cannot even be sent."),
     RunError("provider_overloaded", "provider", "The provider had no room (503 or 529)."),
+    RunError(
+        "provider_quota_exhausted",
+        "provider",
+        "The provider's account has no quota or credit left: waiting does not help (429 with "
+        "`insufficient_quota`).",
+    ),
     RunError("provider_rate_limited", "provider", "The provider's rate limit was reached (429)."),
     RunError("provider_refused", "provider", "The provider refused the request for good."),
     RunError("provider_response_too_large", "provider", "The answer is longer than is read."),

@@ -87,7 +87,8 @@ class ProviderError(Exception):
     `kind` decides what happens next, `code` is stable, `message` is the vendor's own words (safe to
     show to the run's owner, at most 2,000 characters, no NUL). `retry_after_s` is what the vendor
     asks for.
-    `credential_bad` is set for 401 and 403: the breaker of that credential opens at once.
+    `credential_bad` is set for 401, 403 and an account without quota: the breaker of that
+    credential opens at once.
     `usage` is what a failed call is known to have cost; then `billed` is `yes`.
     """
 

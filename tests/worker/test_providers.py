@@ -158,6 +158,21 @@ async def test_a_rate_limit_says_when_to_come_back(
     assert failure.retry_after_s == expected
 
 
+@pytest.mark.parametrize("field", ["code", "type"])
+async def test_an_account_without_quota_is_refused_like_a_bad_key(
+    provider: Provider, vendors: VendorServer, field: str
+) -> None:
+    said = b'{"error":{"message":"You exceeded your quota.","%b":"insufficient_quota"}}'
+    step = replace(fails(429, retry_after="1"), body=said % field.encode())
+    vendors.script(RUN_ID, [step])
+
+    failure = await failure_of(provider, a_request())
+
+    assert (FailureClass.REFUSED, "provider_quota_exhausted") == (failure.kind, failure.code)
+    assert "You exceeded your quota." == failure.message
+    assert failure.credential_bad
+
+
 @pytest.mark.parametrize(
     ("retry_after", "kind"),
     [

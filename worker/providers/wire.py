@@ -20,7 +20,9 @@ Tokens = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
 Reply = TypeVar("Reply")
 
 _AUTH = frozenset({401, 403})
-_NOT_STARTED = {429: "provider_rate_limited", 529: "provider_overloaded"}
+_RATE_LIMITED = 429
+_NOT_STARTED = {_RATE_LIMITED: "provider_rate_limited", 529: "provider_overloaded"}
+_OUT_OF_QUOTA = "provider_quota_exhausted"
 _UNAVAILABLE = 503
 _FIRST_SERVER_STATUS = 500
 _CONFLICT = 409  # the vendors' SDKs repeat it: another request held a lock
@@ -102,15 +104,19 @@ def from_status(
 ) -> ProviderError:
     """Turn an error answer into exactly one class."""
     retry_after = retry_after_s(headers, now)
-    kind, code = _classify(status, headers.get("x-should-retry"), retry_after)
+    document = _document(body)
+    if status == _RATE_LIMITED and _out_of_quota(document):
+        kind, code = FailureClass.REFUSED, _OUT_OF_QUOTA
+    else:
+        kind, code = _classify(status, headers.get("x-should-retry"), retry_after)
     return ProviderError(
         kind,
         code=code,
-        message=_vendor_message(status, _document(body), request.api_key),
+        message=_vendor_message(status, document, request.api_key),
         billed=Billed.UNKNOWN if kind is FailureClass.UNKNOWN else Billed.NO,
         retry_after_s=retry_after,
         provider_request_id=request_id(headers),
-        credential_bad=status in _AUTH,
+        credential_bad=status in _AUTH or code == _OUT_OF_QUOTA,
     )
 
 
@@ -170,6 +176,15 @@ def raw_usage(raw: msgspec.Raw) -> bytes:
     if usage == b"null" or len(usage) > USAGE_MAX_BYTES:
         return b"{}"
     return usage.replace(b"\\u0000", b"\\ufffd")
+
+
+def _out_of_quota(document: object) -> bool:
+    """Whether a 429 will not pass by waiting: OpenAI's account has spent what it may spend."""
+    error = document.get("error") if isinstance(document, Mapping) else None
+    return isinstance(error, Mapping) and "insufficient_quota" in (
+        error.get("code"),
+        error.get("type"),
+    )
 
 
 def _document(body: bytes) -> object:
