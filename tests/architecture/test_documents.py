@@ -7,6 +7,7 @@ import pytest
 
 from cli.first_start import greeting
 from tests.architecture.source import ROOT
+from worker.providers import sim
 
 WRITTEN = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("*.md")) + sorted(
     path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")
@@ -51,6 +52,12 @@ def test_the_index_lists_every_page() -> None:
     pages = {path.relative_to(folder).as_posix() for path in folder.rglob("*.md")}
 
     assert set() == pages - listed - {"README.md"}
+
+
+def test_the_page_of_failures_names_every_simulated_model() -> None:
+    page = (ROOT / "docs/how-to/try-failures.md").read_text()
+
+    assert set(sim.MODELS) == set(re.findall(r"^\| `sim/([\w-]+)` \|", page, re.MULTILINE))
 
 
 def test_decisions_are_numbered_without_gaps() -> None:
