@@ -66,6 +66,7 @@ def fails(
     *,
     retry_after: str | None = None,
     message: str | None = None,
+    code: str = "mock_error",
     headers: Mapping[str, str] | None = None,
 ) -> Step:
     """Answer with an error document both vendors' clients understand."""
@@ -74,7 +75,7 @@ def fails(
         "type": "error",
         "error": {
             "type": "mock_error",
-            "code": "mock_error",
+            "code": code,
             "message": message or f"The mock vendor answers {status}.",
         },
     }
@@ -171,6 +172,8 @@ class VendorServer:
     def __init__(self, *, port: int = 0, delay_s: float = 0.0, keep_ledger: bool = True) -> None:
         self.ledger: list[Call] = []
         self.released = asyncio.Event()
+        self.of_keys: dict[str, Step] = {}
+        """What every call with a credential gets, whatever else it asks for."""
         self._port = port
         self._delay_s = delay_s
         self._keep_ledger = keep_ledger
@@ -230,7 +233,9 @@ class VendorServer:
     async def _serve(self, vendor: str, request: web.Request) -> web.StreamResponse:
         body: dict[str, Any] = msgspec.json.decode(await request.read())
         run_id = request.headers.get("x-runlane-run", "")
-        step = self._next_step(run_id, str(body.get("model", "")))
+        step = self.of_keys.get(_key(request)) or self._next_step(
+            run_id, str(body.get("model", ""))
+        )
         call = Call(
             number=len(self.ledger) + 1,
             vendor=vendor,
@@ -314,6 +319,11 @@ class VendorServer:
 
 
 _ID_HEADER = {"openai": "x-request-id", "anthropic": "request-id"}
+
+
+def _key(request: web.Request) -> str:
+    bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
+    return request.headers.get("x-api-key", bearer)
 
 
 def _transport(request: web.Request) -> asyncio.WriteTransport:

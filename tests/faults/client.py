@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
+
+from shared.clock import SystemClock
 
 _TIMEOUT_S = 6.0
 
@@ -29,6 +32,15 @@ class Reply:
         return str(self.document["id"])
 
 
+@dataclass(frozen=True)
+class Cancel:
+    """A cancellation and its answer; from `answered_at` on the run is known to be stopping."""
+
+    run_id: str
+    reply: Reply
+    answered_at: datetime
+
+
 @dataclass
 class Order:
     """One thing the customer wants done once; `case` stands in the run's metadata and input."""
@@ -43,12 +55,14 @@ class Order:
 
 
 class Customer:
-    """An async context manager; `orders` is its ledger."""
+    """An async context manager; `orders` and `cancels` are its ledgers."""
 
     def __init__(self, key: str, slug: str) -> None:
         self.url = ""
         self.orders: dict[str, Order] = {}
+        self.cancels: list[Cancel] = []
         self._slug = slug
+        self._clock = SystemClock()
         self._client = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {key}"},
             timeout=_TIMEOUT_S,
@@ -117,6 +131,19 @@ class Customer:
         reply = await self.submit(case, model, **body)
         assert reply.accepted, reply
         return reply.run_id
+
+    async def cancel(self, run_id: str) -> Reply:
+        """Ask a run to stop."""
+        reply = await self.post(f"/api/v1/runs/{run_id}/cancel", {})
+        self.cancels.append(Cancel(run_id, reply, self._clock.now()))
+        return reply
+
+    async def read(self, run_id: str) -> dict[str, Any]:
+        """The run as the API shows it."""
+        response = await self._client.get(f"{self.url}/api/v1/runs/{run_id}")
+        assert response.is_success, response.text
+        document: dict[str, Any] = response.json()
+        return document
 
     async def post(self, path: str, document: dict[str, Any]) -> Reply:
         """Ask for anything else."""

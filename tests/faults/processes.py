@@ -40,6 +40,13 @@ class Child:
         """The code of a process that has ended; negative when a signal ended it."""
         return os.waitstatus_to_exitcode(int(self._stat()[-1]))
 
+    def memory_mib(self, name: str) -> float:
+        """`VmRSS`, what it has in memory, or `VmHWM`, the most it ever had."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) / 1024
+        raise AssertionError(f"{self.name} has ended")
+
     def send(self, number: signal.Signals) -> None:
         if self.alive:
             os.kill(self.pid, number)

@@ -14,7 +14,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from shared.domain.states import LIVE, TERMINAL
-from tests.faults.client import Order
+from tests.faults.client import Cancel, Order
 from tests.faults.facts import AttemptFact, DeliveryFact, Facts, MoveFact, RunFact, TryFact
 from tests.faults.receiver import Hook
 from tests.faults.vendors import step_of
@@ -56,6 +56,7 @@ class Ledgers:
     orders: Sequence[Order] = ()
     calls: Sequence[SeenCall] = ()
     hooks: Sequence[Hook] = ()
+    cancels: Sequence[Cancel] = ()
 
 
 @dataclass(frozen=True)
@@ -227,6 +228,19 @@ def _lost_calls_are_shown(case: Case) -> Iterator[Violation]:
             yield Violation(10, "a run is over and one of its attempts is not", found)
 
 
+def _canceled_runs_rest(case: Case) -> Iterator[Violation]:
+    intents = _grouped(case.facts.intents, lambda intent: str(intent.run_id))
+    for cancel in case.ledgers.cancels:
+        about = {"run": cancel.run_id, "answer": cancel.reply.status}
+        if not cancel.reply.accepted:
+            continue
+        if any(i.committed_at > cancel.answered_at for i in intents.get(cancel.run_id, ())):
+            yield Violation(12, "a call was announced after its run was canceled", about)
+        said, run = cancel.reply.document["status"], case.runs.get(UUID(cancel.run_id))
+        if said in TERMINAL and run and run.status != said:
+            yield Violation(12, "a cancel was told another end", {**about, "said": said})
+
+
 def _one_event_per_end(case: Case) -> Iterator[Violation]:
     events = _grouped(case.facts.events, lambda event: event.run_id)
     for run in case.facts.runs:
@@ -360,6 +374,7 @@ _RULES: Sequence[Callable[[Case], Iterable[Violation]]] = (
     _calls_are_bounded,
     _known_not_sent_is_true,
     _lost_calls_are_shown,
+    _canceled_runs_rest,
     _one_event_per_end,
     _every_event_is_delivered,
     _same_event_same_id,

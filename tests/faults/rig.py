@@ -248,6 +248,7 @@ class Rig:
                 for call in self.vendors.ledger
             ],
             hooks=tuple(self.receiver.ledger),
+            cancels=tuple(self.customer.cancels),
         )
         figures = Figures(lease_s=LEASE_S, webhook_schedule_s=SCHEDULE_S)
         return referee.judge(Case(found, ledgers, figures))
@@ -279,9 +280,11 @@ class Rig:
             await self.rows(statement, first=self.endpoint_id, url=self._url_of(HOOK))
         await self.flush_redis()
         self.customer.orders.clear()
+        self.customer.cancels.clear()
         self.vendors.ledger.clear()
         self.receiver.forget()
         self.receiver.secrets = {HOOK: self._secret}
+        self.vendors.of_keys.clear()
 
     # Redis, past the proxy
 

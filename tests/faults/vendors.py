@@ -1,10 +1,15 @@
 """The fake vendors of the rig: what a call gets is in the model's name, attempt by attempt."""
 
+from datetime import timedelta
+from email.utils import format_datetime
+
+from shared.clock import SystemClock
 from tests import vendors
-from tests.vendors import Step, VendorServer, answers
+from tests.vendors import Step, VendorServer, answers, fails
 
 THEN = "-then-"
 MODEL = "openai/mock-"
+NO_QUOTA = fails(429, code="insufficient_quota", message="You exceeded your current quota.")
 
 
 def model_of(*steps: str) -> str:
@@ -19,7 +24,10 @@ def step_of(model: str, number: int) -> str:
 
 
 class ScriptedVendors(VendorServer):
-    """`mock-500-then-answer` fails once and then answers; `slow-N` answers after N milliseconds."""
+    """`mock-500-then-answer` fails once and then answers; `slow-N` answers after N milliseconds.
+
+    `429-on-N` names a date N seconds ahead, `quota` is an account that has spent everything.
+    """
 
     def _next_step(self, run_id: str, model: str) -> Step:
         if not model.startswith("mock-"):
@@ -27,4 +35,9 @@ class ScriptedVendors(VendorServer):
         name = step_of(model, 1 + len(self.calls_of(run_id)))
         if name.startswith("slow-"):
             return answers(delay_s=int(name.removeprefix("slow-")) / 1000, name=name)
+        if name.startswith("429-on-"):
+            date = SystemClock().now() + timedelta(seconds=int(name.removeprefix("429-on-")))
+            return fails(429, retry_after=format_datetime(date, usegmt=True))
+        if name == "quota":
+            return NO_QUOTA
         return vendors.named(name)
