@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from random import Random
 from typing import Any, Self
@@ -203,6 +204,19 @@ class Rig:
             return bool(found) and found[0]["status"] in statuses
 
         await until(look, f"run {run_id} is {' or '.join(statuses)}", within_s=within_s)
+
+    async def waits(self, run_id: str, reason: str, *, tries: int = 0) -> dict[str, Any]:
+        """Wait until the API shows a run that waits for this reason; `left_s` is how long still."""
+
+        async def look() -> dict[str, Any] | None:
+            shown = await self.customer.read(run_id)
+            waiting = ("queued", reason) == (shown["status"], shown["statusReason"])
+            if not waiting or not shown["nextAttemptAt"] or len(shown["attempts"]) < tries:
+                return None
+            left = datetime.fromisoformat(shown["nextAttemptAt"]) - SystemClock().now()
+            return {**shown, "left_s": left.total_seconds()}
+
+        return await until(look, f"run {run_id} waits for {reason}")
 
     async def called(self, run_id: str, count: int = 1) -> None:
         """Wait until the vendor has seen so many calls of a run."""

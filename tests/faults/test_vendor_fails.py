@@ -1,18 +1,16 @@
 """Vendors that are away, full, broken or done with us: what a run does, and what it costs."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import openai
 import pytest
 
-from shared.clock import SystemClock
 from tests.faults.facts import Facts, RunFact
 from tests.faults.referee import Case, Ledgers, SeenCall, judge
 from tests.faults.rig import SETTINGS, Rig
 from tests.faults.vendors import NO_QUOTA, model_of
-from tests.faults.waiting import until
 from tests.vendors import Step, fails
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("faults")]
@@ -27,20 +25,6 @@ def outcomes(row: dict[str, Any]) -> list[str]:
     return [attempt["outcome"] for attempt in row["tried"]]
 
 
-async def waits(rig: Rig, run_id: str, reason: str, *, tries: int = 0) -> dict[str, Any]:
-    """Wait until the API shows that a run waits for this reason, and how long still: `left_s`."""
-
-    async def look() -> dict[str, Any] | None:
-        shown = await rig.customer.read(run_id)
-        waiting = ("queued", reason) == (shown["status"], shown["statusReason"])
-        if not waiting or not shown["nextAttemptAt"] or len(shown["attempts"]) < tries:
-            return None
-        left = datetime.fromisoformat(shown["nextAttemptAt"]) - SystemClock().now()
-        return {**shown, "left_s": left.total_seconds()}
-
-    return await until(look, f"run {run_id} waits for {reason}")
-
-
 async def test_what_was_never_sent_uses_up_no_call_and_is_tried_until_the_vendor_is_there(
     rig: Rig,
 ) -> None:
@@ -51,8 +35,8 @@ async def test_what_was_never_sent_uses_up_no_call_and_is_tried_until_the_vendor
     refused = await rig.customer.accepted("f40 refused", ANSWER, maxAttempts=1)
     nameless = await rig.customer.accepted("f40 name", "anthropic/x", maxAttempts=1, maxDuration=1)
 
-    away = await waits(rig, refused, "retry_backoff", tries=3)
-    await waits(rig, nameless, "retry_backoff", tries=1)
+    away = await rig.waits(refused, "retry_backoff", tries=3)
+    await rig.waits(nameless, "retry_backoff", tries=1)
     await rig.to_vendors.pass_on()
     answered, given_up = await rig.ended(refused), await rig.ended(nameless)
 
@@ -91,8 +75,8 @@ async def test_a_rate_limited_run_gives_its_slot_away_and_comes_back_no_earlier_
     week = await rig.customer.accepted("f41 week", model_of("429-after-604800"))
     endless = await rig.customer.accepted("f41 sim", "sim/429", maxDuration=1)
 
-    parked = [await waits(rig, run_id, "provider_rate_limit") for run_id in (hour, week)]
-    limited = await waits(rig, endless, "provider_rate_limit")
+    parked = [await rig.waits(run_id, "provider_rate_limit") for run_id in (hour, week)]
+    limited = await rig.waits(endless, "provider_rate_limit")
     at_once = await rig.ended(await rig.customer.accepted("f41 slot", ANSWER), within_s=2)
     rows = {wish: await rig.ended(run_id) for wish, run_id in runs.items()}
     overdue = await rig.ended(endless)
@@ -128,7 +112,7 @@ async def test_a_dead_credential_fails_its_run_at_once_and_holds_up_only_its_own
 
     failed = await rig.ended(await rig.customer.accepted("f47 first", ANSWER), within_s=1)
     second = await rig.customer.accepted("f47 second", ANSWER)
-    shown = await waits(rig, second, "circuit_open")
+    shown = await rig.waits(second, "circuit_open")
     others = {
         "key": await rig.customer.accepted("f47 key", ANSWER, envVars=other_key),
         "sim": await rig.customer.accepted("f47 sim", "sim/echo"),
