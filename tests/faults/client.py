@@ -157,6 +157,11 @@ class Customer:
         response = await self._client.get(self.url + path)
         return replace(_reply(response), took_s=loop.time() - asked_at)
 
+    async def delete(self, path: str) -> None:
+        """Remove something."""
+        response = await self._client.delete(self.url + path)
+        assert response.is_success, response.text
+
 
 def _reply(response: httpx.Response) -> Reply:
     try:

@@ -91,7 +91,7 @@ class Receiver:
     def hooks_of(self, run_id: str) -> list[Hook]:
         return [hook for hook in self.ledger if hook.run_id == run_id]
 
-    async def _take(self, request: web.Request) -> web.Response:
+    async def _take(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
         body = await request.read()
         script = self._answers.get(name)
