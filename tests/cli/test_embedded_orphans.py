@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -177,6 +178,33 @@ def test_a_folder_that_cannot_be_written_is_one_sentence() -> None:
             f"The data folder {folder} cannot be written (Permission denied): set DATA_DIR to a "
             "folder that can." == driver.told.error
         )
+
+
+def test_a_used_folder_that_became_read_only_is_one_sentence_and_keeps_what_it_holds(
+    used_data_dir: Path,
+) -> None:
+    uid = ORDINARY_UID if os.geteuid() == 0 else os.geteuid()
+    with tempfile.TemporaryDirectory() as outer:
+        Path(outer).chmod(0o755)
+        folder = Path(outer) / "data"
+        subprocess.run(["/bin/cp", "-a", used_data_dir, folder], check=True)
+        if os.geteuid() == 0:
+            subprocess.run(["/bin/chown", "-R", str(uid), folder], check=True)
+        with driving(folder, uid=uid) as first:
+            note(first.told.database_url)
+        subprocess.run(["/bin/chmod", "-R", "a-w", folder], check=True)
+
+        refused = Driver(folder, uid=uid)
+        code = refused.stop()
+        subprocess.run(["/bin/chmod", "-R", "u+w", folder], check=True)
+        with driving(folder, uid=uid) as again:
+            with psycopg.connect(again.told.database_url) as connection:
+                kept = connection.execute("SELECT text FROM notes").fetchall()
+
+    assert 1 == code
+    assert refused.told.error.startswith(f"The data folder {folder} cannot be written (")
+    assert "\n" not in refused.told.error
+    assert [("kept",)] == kept
 
 
 @pytest.mark.parametrize("below", ["file", "file/deeper"])

@@ -33,12 +33,13 @@ from shared.settings import Settings, environment
 from shared.store import endpoints
 from shared.store.database import Store
 from tests.factories import a_prompt, a_tenant
-from tests.faults import facts, referee
+from tests.faults import facts
 from tests.faults.client import Customer
+from tests.faults.judging import judged
 from tests.faults.processes import Child, Launcher
 from tests.faults.proxy import Proxy
 from tests.faults.receiver import Receiver
-from tests.faults.referee import Case, Figures, Ledgers, SeenCall, Violation
+from tests.faults.referee import Figures, Violation
 from tests.faults.vendors import ScriptedVendors
 from tests.faults.waiting import until
 
@@ -47,6 +48,7 @@ HOOK = "main"
 MASTER_KEY = "test:" + base64.b64encode(bytes(range(32))).decode()
 LEASE_S = 2.0
 SCHEDULE_S = (0.0, 0.3, 0.3, 0.5, 0.5, 1.0, 1.0, 2.0, 2.0, 2.0)
+FIGURES = Figures(lease_s=LEASE_S, webhook_schedule_s=SCHEDULE_S)
 
 SETTINGS: Mapping[str, object] = {
     "dev_mode": True,
@@ -78,7 +80,7 @@ _BODY = {
     "model": "openai/mock-answer",
     "messages": [{"role": "user", "content": "Do {{ case }}."}],
 }
-_EMPTY = """
+EMPTY = """
 TRUNCATE runs, attempts, events, deliveries, delivery_tries, idempotency_keys, worker_sessions,
   threads, turns, messages, failing_endpoints CASCADE
 """
@@ -254,18 +256,8 @@ class Rig:
         return await self.judged()
 
     async def judged(self) -> Sequence[Violation]:
-        found = await facts.read(self.servers.database_url)
-        ledgers = Ledgers(
-            orders=tuple(self.customer.orders.values()),
-            calls=[
-                SeenCall(call.run_id, call.attempt, call.model, call.received_at)
-                for call in self.vendors.ledger
-            ],
-            hooks=tuple(self.receiver.ledger),
-            cancels=tuple(self.customer.cancels),
-        )
-        figures = Figures(lease_s=LEASE_S, webhook_schedule_s=SCHEDULE_S)
-        return referee.judge(Case(found, ledgers, figures))
+        parties = (self.customer, self.vendors, self.receiver)
+        return await judged(self.servers.database_url, parties, FIGURES)
 
     def complaints(self) -> Sequence[str]:
         """What our processes logged as errors, or could not even log, beside what is expected."""
@@ -288,7 +280,7 @@ class Rig:
         for proxy in self._proxies():
             await proxy.pass_on()
         self.servers.start()
-        await self.rows(_EMPTY)
+        await self.rows(EMPTY)
         await self.rows(facts.FORGET)
         for statement in _OTHERS_GO.split(";"):
             await self.rows(statement, first=self.endpoint_id, url=self._url_of(HOOK))
