@@ -197,9 +197,11 @@ def test_a_used_folder_that_became_read_only_is_one_sentence_and_keeps_what_it_h
         refused = Driver(folder, uid=uid)
         code = refused.stop()
         subprocess.run(["/bin/chmod", "-R", "u+w", folder], check=True)
-        with driving(folder, uid=uid) as again:
-            with psycopg.connect(again.told.database_url) as connection:
-                kept = connection.execute("SELECT text FROM notes").fetchall()
+        with (
+            driving(folder, uid=uid) as again,
+            psycopg.connect(again.told.database_url) as connection,
+        ):
+            kept = connection.execute("SELECT text FROM notes").fetchall()
 
     assert 1 == code
     assert refused.told.error.startswith(f"The data folder {folder} cannot be written (")

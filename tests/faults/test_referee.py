@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from tests.faults.client import Order, Reply
+from tests.faults.client import Cancel, Order, Reply
 from tests.faults.facts import (
     AttemptFact,
     DeliveryFact,
@@ -133,6 +133,11 @@ def called_once_more() -> Case:
     return with_ledgers(calls=[*LEDGERS.calls, LEDGERS.calls[1]])
 
 
+def canceled(answered_at: datetime, status: str) -> Case:
+    reply = Reply(200, {"status": status})
+    return with_ledgers(cancels=[Cancel(str(RUN), reply, answered_at)])
+
+
 def called_without_intent() -> Case:
     return with_ledgers(calls=[*LEDGERS.calls, SeenCall(str(RUN), 3, "gpt", at(5))])
 
@@ -188,6 +193,8 @@ DOCTORED: dict[str, tuple[int, Callable[[], Case]]] = {
         10,
         lambda: with_changed("attempts", 0, outcome=None),
     ),
+    "a call was announced after its run was canceled": (12, lambda: canceled(at(2), "running")),
+    "a cancel was told another end": (12, lambda: canceled(at(9), "canceled")),
     "not exactly one event for an end": (13, lambda: with_facts(events=[])),
     "an event tells another end": (13, lambda: with_changed("events", 0, type="run.failed")),
     "an event was not written in the ending transaction": (
