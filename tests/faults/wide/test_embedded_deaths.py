@@ -1,7 +1,6 @@
 """`runlane dev` and its servers are killed in every combination; the next start loses nothing."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 
 import pytest
@@ -9,6 +8,7 @@ import pytest_asyncio
 
 from cli.embedded import processes
 from shared.tasks import end
+from tests.e2e.processes import Process, as_ordinary_user, clean_env
 from tests.faults.embedded import Dev
 from tests.faults.waiting import pause
 
@@ -97,12 +97,13 @@ async def test_without_its_postgresql_it_refuses_until_the_next_start(dev: Dev) 
 async def test_files_that_killed_processes_left_are_no_obstacle(dev: Dev) -> None:
     await dev.busy("stale", 10, seed=66)
     await dev.kill("dev", "postgres", "valkey")
-    (dev.data_dir / "lock").write_text(f"{os.getpid()}\nhttp://127.0.0.1:1\n")
-    pid_file = dev.data_dir / "postgres" / "postmaster.pid"
-    old = pid_file.read_text().split("\n")
-    pid_file.write_text("\n".join([str(os.getpid()), *old[1:]]))
+    with Process(as_ordinary_user(["/bin/sleep", "60"]), env=clean_env(dev.data_dir)) as stranger:
+        (dev.data_dir / "lock").write_text(f"{stranger.pid}\nhttp://127.0.0.1:1\n")
+        pid_file = dev.data_dir / "postgres" / "postmaster.pid"
+        old = pid_file.read_text().split("\n")
+        pid_file.write_text("\n".join([str(stranger.pid), *old[1:]]))
 
-    await dev.start()
+        await dev.start()
 
     assert processes.alive(dev.server_pids()["postgres"])
     assert [] == await dev.verdict()
