@@ -24,12 +24,17 @@ from tests.worker.lane_rig import (
 )
 
 
-async def work_off(url: str, queue: str) -> list[str]:
-    """Let a stock ARQ worker empty a queue; answers the arguments of the jobs it ran."""
+async def work_off(url: str, queue: str, runs: asyncio.Event | None = None) -> list[str]:
+    """Let a stock ARQ worker empty a queue; answers the arguments of the jobs it ran.
+
+    `runs` is set as soon as it runs one.
+    """
     ran: list[str] = []
 
     async def run(ctx: dict[Any, Any], *args: Any, **kwargs: Any) -> None:
         ran.extend(args)
+        if runs is not None:
+            runs.set()
 
     worker = Worker(
         [Function("run", run, None, None, None, None)],
@@ -77,17 +82,19 @@ async def test_our_ring_feeds_a_stock_worker(lanes: Lanes, redis_url: str, lane:
 
 
 async def test_both_workers_on_one_queue_run_each_job_once(lanes: Lanes, redis_url: str) -> None:
-    handler = RecordingHandler()
+    handler, ours, theirs = RecordingHandler(), asyncio.Event(), asyncio.Event()
 
-    async def take_a_moment(_: RunId) -> None:
-        await asyncio.sleep(0.002)
+    async def until_the_other_has_one_too(_: RunId) -> None:
+        ours.set()
+        await theirs.wait()
 
-    handler.on_run = take_a_moment
+    handler.on_run = until_the_other_has_one_too
     rings = [a_ring() for _ in range(3000)]
     await lanes.ring_many(rings)
 
     async with working(lanes, handler, settings=Settings(slots=4, poll_s=0.02)):
-        ran = await work_off(redis_url, "rl:normal")
+        await ours.wait()
+        ran = await work_off(redis_url, "rl:normal", theirs)
         await until(lambda: len(handler.ended) + len(ran) >= 3000)
 
     assert ids(rings) == Counter(handler.ended) + Counter(RunId(UUID(text)) for text in ran)
