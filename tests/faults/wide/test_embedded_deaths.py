@@ -86,9 +86,11 @@ async def test_without_its_postgresql_it_refuses_until_the_next_start(dev: Dev) 
     refused = await dev.customer.submit("f66 refused", "sim/echo")
 
     code = await dev.end()
+    said = dev.last_words
     await dev.start()
     await ask_again(dev, "postgres")
 
+    assert "Traceback" not in said
     assert (503, 0) == (refused.status, code)
     assert refused.headers["retry-after"]
     assert [] == await dev.verdict()

@@ -49,7 +49,7 @@ async def test_the_runs_of_a_vendor_that_is_away_wait_and_those_of_others_do_not
     await rig.to_vendors.pass_on()
     done = [await rig.ended(run_id, within_s=5) for run_id in (first, *waiting, other_model)]
 
-    assert {True} == {0 < shown["left_s"] <= OPEN_S for shown in parked}
+    assert {True} == {shown["left_s"] <= OPEN_S for shown in parked}
     assert "succeeded" == elsewhere["status"]
     assert "not_sent" == tried["attempts"][0]["outcome"]
     assert FAILURES + PERIODS / 2 <= made - other_model_s <= FAILURES + periods + 1
