@@ -181,6 +181,7 @@ _NULL = frozenset(
         "lastUsedAt",
         "nextAttemptAt",
         "nextTryAt",
+        "pausedUntil",
         "replayedFrom",
     }
 )

@@ -1,7 +1,8 @@
 """Webhook endpoints: where events go, which ones, and the secrets they are signed with."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from itertools import chain
 from typing import Annotated, Any
 from uuid import UUID
@@ -71,6 +72,7 @@ class WebhookView(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     created_at: str
     disabled_at: str | None
     disabled_reason: str | None
+    paused_until: str | None
 
 
 class CreatedWebhook(WebhookView, frozen=True, rename="camel", kw_only=True):
@@ -123,7 +125,7 @@ async def create(deps: Deps, principal: Principal, body: NewWebhook) -> CreatedW
             deps, secret.encode(), "webhook_secrets", secret_id, workspace_id
         )
         await endpoints.insert_secret(tx, secret_id, workspace_id, endpoint_id, sealed)
-        view = _view(deps, row, await _names(tx, principal, [row]))
+        view = _view(deps, row, await _around(tx, principal, [row]))
     return CreatedWebhook(**msgspec.structs.asdict(view), secret=secret)
 
 
@@ -133,15 +135,15 @@ async def listed(deps: Deps, principal: Principal, page: Page) -> Slice[WebhookV
         found = await endpoints.listed(
             tx, principal.workspace_id, page, within=principal.environment_ids
         )
-        names = await _names(tx, principal, found.rows)
-    return views.page(found, lambda row: _view(deps, row, names))
+        around = await _around(tx, principal, found.rows)
+    return views.page(found, lambda row: _view(deps, row, around))
 
 
 async def get(deps: Deps, principal: Principal, endpoint_id: str) -> WebhookView:
     """Read an endpoint, without its secret."""
     async with deps.store.transaction() as tx:
         row = await find(tx, principal, endpoint_id)
-        return _view(deps, row, await _names(tx, principal, [row]))
+        return _view(deps, row, await _around(tx, principal, [row]))
 
 
 async def secret(deps: Deps, principal: Principal, endpoint_id: str) -> SecretView:
@@ -178,7 +180,7 @@ async def change(
         if columns.get("url", row.url) != row.url:
             await failing.forget(tx, row.id)
         await endpoints.change(tx, row, columns)
-        return _view(deps, row, await _names(tx, principal, [row]))
+        return _view(deps, row, await _around(tx, principal, [row]))
 
 
 async def rotate(
@@ -228,7 +230,7 @@ async def enable(deps: Deps, principal: Principal, endpoint_id: str) -> WebhookV
             raise ConflictError("The environments of this webhook are deleted: name others first.")
         await endpoints.enable(tx, row)
         await failing.forget(tx, row.id)
-        return _view(deps, row, await _names(tx, principal, [row]))
+        return _view(deps, row, await _around(tx, principal, [row]))
 
 
 async def delete(deps: Deps, principal: Principal, endpoint_id: str) -> None:
@@ -309,9 +311,19 @@ def _seal_headers(
     )
 
 
-async def _names(tx: Tx, principal: Principal, rows: Iterable[EndpointRow]) -> Mapping[UUID, str]:
+class _Around(msgspec.Struct, frozen=True):
+    """What endpoints show of other rows: names of environments, ends of pauses."""
+
+    names: Mapping[UUID, str]
+    pauses: Mapping[UUID, datetime]
+
+
+async def _around(tx: Tx, principal: Principal, rows: Sequence[EndpointRow]) -> _Around:
     wanted = {environment_id for row in rows for environment_id in row.environment_ids}
-    return await workspaces.environment_names(tx, principal.workspace_id, wanted)
+    return _Around(
+        await workspaces.environment_names(tx, principal.workspace_id, wanted),
+        await failing.pauses(tx, [row.id for row in rows]),
+    )
 
 
 def _header_names(deps: Deps, row: EndpointRow) -> list[str] | None:
@@ -326,11 +338,11 @@ def _header_names(deps: Deps, row: EndpointRow) -> list[str] | None:
     return list(msgspec.json.decode(opened, type=dict[str, str]))
 
 
-def _view(deps: Deps, row: EndpointRow, names: Mapping[UUID, str]) -> WebhookView:
+def _view(deps: Deps, row: EndpointRow, around: _Around) -> WebhookView:
     return WebhookView(
         id=str(row.id),
         url=row.url,
-        environments=[names[environment_id] for environment_id in row.environment_ids],
+        environments=[around.names[environment_id] for environment_id in row.environment_ids],
         events=row.events,
         format=row.format,
         headers=_header_names(deps, row),
@@ -339,4 +351,5 @@ def _view(deps: Deps, row: EndpointRow, names: Mapping[UUID, str]) -> WebhookVie
         created_at=rfc3339(row.created_at),
         disabled_at=views.moment(row.disabled_at),
         disabled_reason=row.disabled_reason,
+        paused_until=views.moment(around.pauses.get(row.id)),
     )

@@ -61,6 +61,7 @@ async def test_created_webhook_has_its_settings_and_a_secret(client: httpx.Async
         "includeOutput": True,
         "disabledAt": None,
         "disabledReason": None,
+        "pausedUntil": None,
     } == created
 
 
@@ -484,6 +485,18 @@ async def test_another_url_begins_without_the_failures_of_the_old_one(
     await client.patch(f"/webhooks/{webhook['id']}", json=change)
 
     assert paused == len(await deliveries.paused(deps.store))
+
+
+async def test_a_pause_is_shown_until_it_is_over(deps: Deps, client: httpx.AsyncClient) -> None:
+    path = f"/webhooks/{(await _create(client))['id']}"
+    await _pause(deps, path.rpartition("/")[2])
+
+    paused = (await client.get(path)).json()["pausedUntil"]
+    listed = (await client.get("/webhooks")).json()["data"][0]["pausedUntil"]
+    await deps.store.execute("UPDATE failing_endpoints SET paused_until = now()", {})
+    probed = (await client.get(path)).json()["pausedUntil"]
+
+    assert (True, paused, None) == (paused is not None, listed, probed)
 
 
 async def test_enabling_a_webhook_ends_its_pause(deps: Deps, client: httpx.AsyncClient) -> None:
