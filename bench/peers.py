@@ -10,6 +10,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable
+from random import Random
 from types import TracebackType
 from typing import Self, cast
 
@@ -70,6 +71,8 @@ class Peers:
     def __init__(self) -> None:
         self.books = Books()
         self.delay_s = 0.0
+        self.spread = 0.0
+        self._random = Random(1)
         self.on_called: Callable[[str], object] | None = None
         self.on_delivered: Callable[[str], object] | None = None
         self._held: list[tuple[asyncio.Transport, str]] = []
@@ -173,7 +176,8 @@ class Peers:
         if token.startswith(HELD):
             self._held.append((transport, token))
         elif self.delay_s:
-            loop.call_later(self.delay_s, self._answer, transport, token)
+            delay_s = self.delay_s * self._random.uniform(1 - self.spread, 1 + self.spread)
+            loop.call_later(delay_s, self._answer, transport, token)
         else:
             self._answer(transport, token)
 

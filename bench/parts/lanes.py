@@ -1,7 +1,8 @@
 """Fairness: a flood of `low` waits while `onsite` and `normal` arrive; then too much `onsite`.
 
-One worker with few slots and a provider that takes half a second, so that slots are what is
-scarce. All processes may use every core here.
+One worker with few slots and a provider that takes half a second, half of it more or less, so
+that slots are what is scarce. (Were it always exactly as long, runs that once started together
+would come back together for ever.) All processes may use every core here.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from bench.system import System
 
 SLOTS = 100
 PROVIDER_S = 0.5
+PROVIDER_SPREAD = 0.5
 CAPACITY_PER_S = SLOTS / PROVIDER_S
 ARRIVALS = {"onsite": 0.1, "normal": 0.1}  # of the capacity
 OVERLOAD = {"onsite": 1.5, "normal": 0.1}
@@ -36,7 +38,7 @@ class Found:
 async def run(rig: Rig) -> Result:
     """Fill the low lane, then let others arrive; once within what fits, once beyond."""
     waiting, seconds = rig.pick(20_000, 1_500), rig.pick(20, 4)
-    rig.peers.delay_s = PROVIDER_S
+    rig.peers.delay_s, rig.peers.spread = PROVIDER_S, PROVIDER_SPREAD
     with (
         rig.servers.on_every_core(),
         rig.runlane.running(workers=0, cores=()) as system,
@@ -54,7 +56,7 @@ async def run(rig: Rig) -> Result:
             overload = await _arrive(rig, system, low, OVERLOAD, seconds)
         finally:
             worker.kill()  # what is left of the flood is not waited for
-            rig.peers.delay_s = 0.0
+            rig.peers.delay_s = rig.peers.spread = 0.0
     return Result(
         {
             "low_waiting": waiting,
