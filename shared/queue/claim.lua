@@ -1,6 +1,6 @@
 -- Removes due ids and their blobs from the lanes, as many as the caller has room for.
 -- KEYS  one sorted set for each lane in the order of priority, one bell for each, the set of paused lanes
--- ARGV  ids at most | shared room | room of each lane's floor | weight of each lane
+-- ARGV  ids at most | shared room | room of each lane's floor | weight of each lane | shared slots it holds
 -- Answers for each lane: whether due ids are left, ms until the next one is due (-1: none), id, blob, id, blob, …
 
 local LOOK_AT_MOST = 10000 -- ids that stock workers have in progress stay in the lane; look past so many
@@ -75,38 +75,24 @@ for lane = 1, lanes do
   taken[lane] = 0
 end
 
--- The same rule as `deal` in slots.py: floors first, the shared room by weight among
--- the lanes that still have something, what cannot be divided strictly by priority.
-local function take(lane, most)
-  local more = math.min(#due[lane] - taken[lane], most)
-  taken[lane] = taken[lane] + more
-  return more
-end
-
+-- The same rule as `deal` in slots.py: floors first, then each shared slot to the lane that, with
+-- it, holds the fewest of them for its weight; the first in priority where lanes are equal.
 for lane = 1, lanes do
-  limit = limit - take(lane, math.min(floor_room(lane), limit))
+  taken[lane] = math.min(#due[lane], floor_room(lane), limit)
+  limit = limit - taken[lane]
 end
-local pool = math.min(shared, limit)
-while pool > 0 do
-  local weights, share, given = 0, {}, 0
+local used = {}
+for lane = 1, lanes do used[lane] = tonumber(ARGV[2 + 2 * lanes + lane]) end
+for _ = 1, math.min(shared, limit) do
+  local chosen, least = nil, math.huge
   for lane = 1, lanes do
-    if #due[lane] > taken[lane] then weights = weights + weight(lane) end
+    local load = (used[lane] + 1) / weight(lane)
+    if #due[lane] > taken[lane] and load < least then chosen, least = lane, load end
   end
-  if weights == 0 then break end
-  for lane = 1, lanes do share[lane] = math.floor(pool * weight(lane) / weights) end
-  for lane = 1, lanes do given = given + take(lane, share[lane]) end
-  if given == 0 then
-    for lane = 1, lanes do given = given + take(lane, pool - given) end
-    break
-  end
-  pool = pool - given
+  if not chosen then break end
+  taken[chosen] = taken[chosen] + 1
+  used[chosen] = used[chosen] + 1
 end
-
--- When memory is short every ring is refused, and lanes that no ring can enter look like idle ones.
--- This changes nothing, but it too is refused then: the worker learns that it has to do without.
-local takes = 0
-for lane = 1, lanes do takes = takes + taken[lane] end
-if takes == 0 then redis.call('SETRANGE', 'rl:room', 0, '') end
 
 local answer = {}
 for lane = 1, lanes do

@@ -166,7 +166,7 @@ class Lanes(ArqRedis):
         The reply lost with its connection loses the ids as well: the sweeper rings them again.
         Raises `OutOfMemoryError` when there is nothing to take and no ring could enter either.
         """
-        args = (limit, room.shared, *room.floors, *room.weights)
+        args = (limit, room.shared, *room.floors, *room.weights, *room.used)
         return _read_claim(await self._claim(keys=_CLAIM_KEYS, args=args))
 
     async def answer_bell(self, lane: Lane) -> bool:

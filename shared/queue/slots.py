@@ -12,11 +12,15 @@ LANES = tuple(Lane)
 
 
 class Room(msgspec.Struct, frozen=True):
-    """What may be taken now: `floors` by one lane each, `shared` by any."""
+    """What may be taken now: `floors` by one lane each, `shared` by any.
+
+    `used` are the shared slots that each lane holds already.
+    """
 
     floors: tuple[int, ...]
     shared: int
     weights: tuple[int, ...]
+    used: tuple[int, ...] = (0, 0, 0)
 
     @property
     def total(self) -> int:
@@ -26,30 +30,21 @@ class Room(msgspec.Struct, frozen=True):
 def deal(room: Room, due: Sequence[int], limit: int) -> tuple[int, ...]:
     """Say how many of the due each lane may take; `claim.lua` follows the same rule.
 
-    Floors first. The shared room goes by weight to the lanes that still have something, again
-    and again; what cannot be divided any further goes strictly by priority.
+    Floors first. Each shared slot then goes to the lane that, with it, holds the fewest of them
+    for its weight (d'Hondt), the first in priority where lanes are equal. So weights hold also
+    where slots come free one at a time, as they do.
     """
-    taken = [0] * len(due)
-
-    def take(lane: int, most: int) -> int:
-        more = min(due[lane] - taken[lane], most)
-        taken[lane] += more
-        return more
-
+    taken, used = [0] * len(due), list(room.used)
     for lane, floor_room in enumerate(room.floors):
-        limit -= take(lane, min(floor_room, limit))
-    pool = min(room.shared, limit)
-    while pool > 0:
-        weights = sum(weight for lane, weight in enumerate(room.weights) if due[lane] > taken[lane])
-        if weights == 0:
+        taken[lane] = min(floor_room, due[lane], limit)
+        limit -= taken[lane]
+    for _ in range(min(room.shared, limit)):
+        waiting = [lane for lane in range(len(due)) if due[lane] > taken[lane]]
+        if not waiting:
             break
-        shares = [pool * weight // weights for weight in room.weights]
-        given = sum(take(lane, share) for lane, share in enumerate(shares))
-        if given == 0:
-            for lane in range(len(due)):
-                pool -= take(lane, pool)
-            break
-        pool -= given
+        lane = min(waiting, key=lambda lane: (used[lane] + 1) / room.weights[lane])
+        taken[lane] += 1
+        used[lane] += 1
     return tuple(taken)
 
 
@@ -95,12 +90,11 @@ class Slots:
             ),
             shared=self._shared_room(),
             weights=self._weights,
+            used=self._used(),
         )
 
     def _shared_room(self) -> int:
-        used = sum(
-            running - self._floors[lane]
-            for lane, running in self.running.items()
-            if running > self._floors[lane]
-        )
-        return max(0, self._shared - used)
+        return max(0, self._shared - sum(self._used()))
+
+    def _used(self) -> tuple[int, ...]:
+        return tuple(max(0, running - self._floors[lane]) for lane, running in self.running.items())

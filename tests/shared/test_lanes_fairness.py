@@ -21,7 +21,7 @@ SERVERS = ["valkey", "fakeredis"]
 small = st.integers(0, 30)
 three = st.tuples(small, small, small)
 weights = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 9))
-rooms = st.builds(Room, floors=three, shared=small, weights=weights)
+rooms = st.builds(Room, floors=three, shared=small, weights=weights, used=three)
 limits = st.integers(1, 100)
 
 
@@ -71,7 +71,25 @@ def test_weights_hold_between_two_lanes_when_the_third_is_empty(
     assert abs(normal - shared * weights[1] / (weights[1] + weights[2])) < len(weights)
 
 
-def test_what_cannot_be_divided_goes_strictly_by_priority() -> None:
+@given(st.integers(8, 300))
+def test_weights_come_to_hold_where_slots_come_free_one_at_a_time(size: int) -> None:
+    slots = Slots(size, (0.15, 0.05, 0.05), (8, 3, 1))
+    for _ in range(size):
+        if slots.admits(Lane.LOW):
+            slots.take(Lane.LOW)  # the flood was here first
+
+    for _ in range(slots.running[Lane.LOW]):
+        slots.release(Lane.LOW)
+        for lane, count in zip(LANES, deal(slots.room(), (999, 999, 999), 999), strict=True):
+            for _ in range(count):
+                slots.take(lane)
+
+    fresh = Slots(size, (0.15, 0.05, 0.05), (8, 3, 1)).room()
+    expected = deal(fresh, (999, 999, 999), 999)
+    assert expected == tuple(slots.running.values())
+
+
+def test_what_is_equal_goes_by_priority() -> None:
     room = Room(floors=(0, 0, 0), shared=2, weights=(8, 3, 1))
 
     assert deal(room, (9, 9, 9), 9) == (2, 0, 0)
