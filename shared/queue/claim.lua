@@ -94,6 +94,12 @@ for _ = 1, math.min(shared, limit) do
   used[chosen] = used[chosen] + 1
 end
 
+-- When memory is short every ring is refused, and lanes that no ring can enter look like idle ones.
+-- This changes nothing, but it too is refused then: the worker learns that it has to do without.
+local takes = 0
+for lane = 1, lanes do takes = takes + taken[lane] end
+if takes == 0 then redis.call('SETRANGE', 'rl:room', 0, '') end
+
 local answer = {}
 for lane = 1, lanes do
   local ids, left = {}, #due[lane] > taken[lane]
