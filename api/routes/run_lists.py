@@ -71,7 +71,7 @@ async def list_runs(  # noqa: PLR0913, PLR0917 (one parameter for each filter)
     wanted = _filter(given)
     cursors = Cursors(principal.workspace_id, "runs", wanted)
     page = asked.page(cursors)
-    listing = asked.listing(cursors, await runs.listed(deps, principal.workspace_id, wanted, page))
+    listing = asked.listing(cursors, await runs.listed(deps, principal, wanted, page))
     body = {
         "data": [run.json for run in listing.data],
         "hasMore": listing.has_more,
@@ -88,7 +88,7 @@ async def list_deliveries(
     found = ids.parse(run_id)
     if found is None:
         raise NotFoundError
-    data = await deliveries.of_run(deps, principal.workspace_id, RunId(found))
+    data = await deliveries.of_run(deps, principal, RunId(found))
     body = {"data": data, "hasMore": False, "nextCursor": None}
     return Response(msgspec.json.encode(body), media_type=JSON)
 
@@ -98,7 +98,7 @@ async def read_queue(
     principal: NamedDependency[Principal], deps: NamedDependency[Deps]
 ) -> dict[Lane, LaneLoad]:
     """What this workspace has waiting and running in each lane."""
-    return await runs.queue(deps, principal.workspace_id)
+    return await runs.queue(deps, principal)
 
 
 _FIELDS = {

@@ -118,7 +118,7 @@ async def read_prompt_run(
     run_id: FromPath[str], principal: NamedDependency[Principal], deps: NamedDependency[Deps]
 ) -> Response[bytes]:
     """The run as PromptJuggler's clients know it: pending, completed or failed."""
-    text = await runs.read_prompt_run(deps, principal.workspace_id, _run_id(run_id))
+    text = await runs.read_prompt_run(deps, principal, _run_id(run_id))
     return Response(text.encode(), media_type=JSON)
 
 
@@ -136,10 +136,10 @@ async def read_run(
     """Everything about a run: status, attempts, messages as sent, tokens, cost."""
     found = _run_id(run_id)
     wait_s = _wait_s(wait, deps)
-    text = await runs.read(deps, principal.workspace_id, found)
+    text = await runs.read(deps, principal, found)
     if wait_s and not _status(text).done:
         await _wait(request, waiters, found, wait_s, deps)
-        text = await runs.read(deps, principal.workspace_id, found)
+        text = await runs.read(deps, principal, found)
     body = text.encode()
     etag = f'"{hashlib.blake2s(body, digest_size=12).hexdigest()}"'
     if etag in request.headers.get("if-none-match", "").replace("W/", ""):
@@ -152,7 +152,7 @@ async def cancel_run(
     run_id: FromPath[str], principal: NamedDependency[Principal], deps: NamedDependency[Deps]
 ) -> Response[bytes]:
     """Ask a run to stop: 202 while it is stopping, 200 with the run once it is over."""
-    text, stopping = await runs.cancel(deps, principal.workspace_id, _run_id(run_id))
+    text, stopping = await runs.cancel(deps, principal, _run_id(run_id))
     status = HTTP_202_ACCEPTED if stopping else HTTP_200_OK
     return Response(text.encode(), media_type=JSON, status_code=status)
 
@@ -206,8 +206,8 @@ async def _wait(
 
 async def _as_it_is(deps: Deps, principal: Principal, run_id: RunId) -> dict[str, Any]:
     """What an answer that waited adds: the run's status now, and the run as its door shows it."""
-    whole = await runs.read(deps, principal.workspace_id, run_id)
-    shown = await runs.read_prompt_run(deps, principal.workspace_id, run_id)
+    whole = await runs.read(deps, principal, run_id)
+    shown = await runs.read_prompt_run(deps, principal, run_id)
     return {"status": _status(whole).status, "promptRun": msgspec.Raw(shown.encode())}
 
 

@@ -13,10 +13,10 @@ from shared.deps import Deps
 from shared.domain.paging import Page, Slice
 from shared.domain.recovery import Window
 from shared.errors import ConflictError, NotFoundError, RateLimitedError
-from shared.ids import DeliveryId, EndpointId, RunId, WorkspaceId, parse
-from shared.services import environments, webhooks
+from shared.ids import DeliveryId, EndpointId, RunId, parse
+from shared.services import environments, runs, webhooks
 from shared.services.keys import Principal
-from shared.store import delivery_log, redelivery, submitting, workspaces
+from shared.store import delivery_log, redelivery, workspaces
 from shared.store.database import Tx
 from shared.store.delivery_log import ListedDelivery
 from shared.store.redelivery import Missed
@@ -35,11 +35,10 @@ class Recovered(msgspec.Struct, frozen=True, rename="camel"):
     continue_from: str | None
 
 
-async def of_run(deps: Deps, workspace_id: WorkspaceId, run_id: RunId) -> list[msgspec.Raw]:
+async def of_run(deps: Deps, principal: Principal, run_id: RunId) -> list[msgspec.Raw]:
     """The webhook deliveries of a run. Raises `NotFoundError`."""
-    if await submitting.find_by_id(deps.store, workspace_id, run_id) is None:
-        raise NotFoundError
-    return await delivery_log.of_run(deps.store, workspace_id, run_id)
+    await runs.read_prompt_run(deps, principal, run_id)
+    return await delivery_log.of_run(deps.store, principal.workspace_id, run_id)
 
 
 async def of_endpoint(

@@ -33,7 +33,9 @@ async def replay(
 
     Raises `NotFoundError` for an unknown run or a deleted prompt, and what a submission raises.
     """
-    old = await reading.to_replay(deps.store, principal.workspace_id, run_id)
+    old = await reading.to_replay(
+        deps.store, principal.workspace_id, run_id, principal.environment_ids
+    )
     if old is None:
         raise NotFoundError
     current = old.tag or submissions.LATEST

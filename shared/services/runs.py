@@ -10,35 +10,40 @@ from shared.deps import Deps
 from shared.domain.paging import Page, Slice
 from shared.domain.states import Lane, RunStatus
 from shared.errors import NotFoundError
-from shared.ids import RunId, WorkspaceId
+from shared.ids import RunId
 from shared.services import rings
+from shared.services.keys import Principal
 from shared.store import ending, listing, reading
 from shared.store.listing import ListedRun, RunFilter
 
 _log = log.get(__name__)
 
 
-async def read(deps: Deps, workspace_id: WorkspaceId, run_id: RunId) -> str:
-    """The whole run as JSON text. Raises `NotFoundError`, also for a run of another workspace."""
-    found = await reading.run(deps.store, workspace_id, run_id)
+async def read(deps: Deps, principal: Principal, run_id: RunId) -> str:
+    """The whole run as JSON text. Raises `NotFoundError`, also where the key does not reach."""
+    found = await reading.run(deps.store, principal.workspace_id, run_id, principal.environment_ids)
     if found is None:
         raise NotFoundError
     return found
 
 
-async def read_prompt_run(deps: Deps, workspace_id: WorkspaceId, run_id: RunId) -> str:
+async def read_prompt_run(deps: Deps, principal: Principal, run_id: RunId) -> str:
     """The run as the prompts door shows it, as JSON text. Raises `NotFoundError`."""
-    found = await reading.prompt_run(deps.store, workspace_id, run_id)
+    found = await reading.prompt_run(
+        deps.store, principal.workspace_id, run_id, principal.environment_ids
+    )
     if found is None:
         raise NotFoundError
     return found
 
 
 async def listed(
-    deps: Deps, workspace_id: WorkspaceId, wanted: RunFilter, page: Page
+    deps: Deps, principal: Principal, wanted: RunFilter, page: Page
 ) -> Slice[ListedRun]:
-    """The workspace's runs that fit a filter, newest first."""
-    return await listing.runs(deps.store, workspace_id, wanted, page)
+    """The runs in the key's reach that fit a filter, newest first."""
+    return await listing.runs(
+        deps.store, principal.workspace_id, wanted, page, principal.environment_ids
+    )
 
 
 class LaneLoad(msgspec.Struct, frozen=True):
@@ -50,19 +55,21 @@ class LaneLoad(msgspec.Struct, frozen=True):
     paused: bool
 
 
-async def queue(deps: Deps, workspace_id: WorkspaceId) -> dict[Lane, LaneLoad]:
-    """What the workspace has in each lane."""
-    found = await listing.queue(deps.store, workspace_id)
+async def queue(deps: Deps, principal: Principal) -> dict[Lane, LaneLoad]:
+    """What the workspace has in each lane, as far as the key reaches."""
+    found = await listing.queue(deps.store, principal.workspace_id, principal.environment_ids)
     return {lane: LaneLoad(*found[lane]) for lane in Lane}
 
 
-async def cancel(deps: Deps, workspace_id: WorkspaceId, run_id: RunId) -> tuple[str, bool]:
+async def cancel(deps: Deps, principal: Principal, run_id: RunId) -> tuple[str, bool]:
     """Ask a run to stop: at once where it waits, by news to its worker where it runs.
 
     Answers the run as JSON text and whether it is still stopping. A terminal run stays as it is.
     Raises `NotFoundError`.
     """
-    answer = await ending.cancel(deps.store, workspace_id, run_id)
+    answer = await ending.cancel(
+        deps.store, principal.workspace_id, run_id, principal.environment_ids
+    )
     if answer is not None:
         status, following = answer
         await rings.ring_turns(deps, [following])
@@ -71,7 +78,7 @@ async def cancel(deps: Deps, workspace_id: WorkspaceId, run_id: RunId) -> tuple[
         else:
             rings.announce(deps, run_id)
     stopping = answer is not None and answer[0] == RunStatus.RUNNING
-    return await read(deps, workspace_id, run_id), stopping
+    return await read(deps, principal, run_id), stopping
 
 
 async def _tell_worker(deps: Deps, run_id: RunId) -> None:

@@ -4,7 +4,7 @@ A statement that moves runs names its rows `moved`. Those that reached their end
 transaction, their one event and a delivery for each endpoint that wants it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
 import msgspec
@@ -22,6 +22,7 @@ from shared.store.run_json import (
     JOINS,
     LIVE_SQL,
     UUID7,
+    WITHIN,
     moment,
 )
 
@@ -266,7 +267,7 @@ def _moved(row: TupleRow) -> Moved:
 _CANCEL = f"""
 WITH held AS MATERIALIZED (
     SELECT r.id FROM runs r WHERE r.workspace_id = %(workspace)s AND r.id = %(run)s
-      AND r.status IN {LIVE_SQL} ORDER BY r.id FOR UPDATE
+      AND {WITHIN} AND r.status IN {LIVE_SQL} ORDER BY r.id FOR UPDATE
   ),
   moved AS (
     UPDATE runs r SET cancel_requested_at = coalesce(r.cancel_requested_at, now()),
@@ -283,14 +284,16 @@ SELECT m.status, {NEXT_TURN}::text FROM moved m
 
 
 async def cancel(
-    store: Store, workspace_id: UUID, run_id: RunId
+    store: Store, workspace_id: UUID, run_id: RunId, within: Collection[UUID] = ()
 ) -> tuple[str, tuple[RunId, Lane] | None] | None:
     """Cancel a live run: at once where it waits, by request where it runs.
 
     Answers its new status and the run of its thread that may start now; `None` when there is no
     live run of this id in the workspace.
     """
-    rows = await store.fetch(_CANCEL, {"workspace": workspace_id, "run": run_id})
+    rows = await store.fetch(
+        _CANCEL, {"workspace": workspace_id, "run": run_id, "within": list(within)}
+    )
     if not rows:
         return None
     status, following = rows[0]

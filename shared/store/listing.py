@@ -1,5 +1,6 @@
 """Lists of runs: filters become conditions, pages are cut by id."""
 
+from collections.abc import Collection
 from datetime import datetime
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from shared.domain.paging import Page, Slice
 from shared.domain.states import Lane, RunStatus
 from shared.ids import WorkspaceId
 from shared.store.database import Store
-from shared.store.run_json import FIELDS, JOINS, build
+from shared.store.run_json import FIELDS, JOINS, WITHIN, build
 
 # What a list leaves out can be long; the run itself has it.
 _LISTED = build(name for name in FIELDS if name not in {"messages", "attempts", "inputs"})
@@ -57,7 +58,11 @@ _CONDITIONS = {
 
 
 async def runs(
-    store: Store, workspace_id: WorkspaceId, wanted: RunFilter, page: Page
+    store: Store,
+    workspace_id: WorkspaceId,
+    wanted: RunFilter,
+    page: Page,
+    within: Collection[UUID] = (),
 ) -> Slice[ListedRun]:
     """The runs of a workspace that fit, newest first."""
     values: dict[str, object] = {
@@ -65,8 +70,11 @@ async def runs(
         "after": page.after,
         "before": page.before,
         "limit": page.limit + 1,
+        "within": list(within),
     }
     conditions = ["r.workspace_id = %(workspace)s"]
+    if within:
+        conditions.append(WITHIN)
     for name, condition in _CONDITIONS.items():
         value = getattr(wanted, name)
         if value not in (None, ()):
@@ -99,22 +107,24 @@ def _parameter(name: str, value: object) -> object:
     return str(value) if name == "priority" else value
 
 
-_QUEUE = """
+_QUEUE = f"""
 SELECT l.lane, count(r.id) FILTER (WHERE r.status <> 'running'),
   count(r.id) FILTER (WHERE r.status = 'running'),
   to_char((min(r.created_at) FILTER (WHERE r.status <> 'running')) AT TIME ZONE 'UTC',
     'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
   EXISTS (SELECT 1 FROM lane_pauses z WHERE z.lane = l.lane)
 FROM unnest(%(lanes)s::text[]) AS l(lane) LEFT JOIN runs r ON r.workspace_id = %(workspace)s
-  AND r.priority = l.lane AND r.status IN ('queued', 'scheduled', 'running')
+  AND r.priority = l.lane AND r.status IN ('queued', 'scheduled', 'running') AND {WITHIN}
 GROUP BY l.lane
 """
 
 
 async def queue(
-    store: Store, workspace_id: WorkspaceId
+    store: Store, workspace_id: WorkspaceId, within: Collection[UUID] = ()
 ) -> dict[Lane, tuple[int, int, str | None, bool]]:
     """By lane: runs of the workspace that wait and run, the oldest that waits, lane paused."""
     lanes = [lane.value for lane in Lane]
-    rows = await store.fetch(_QUEUE, {"workspace": workspace_id, "lanes": lanes})
+    rows = await store.fetch(
+        _QUEUE, {"workspace": workspace_id, "lanes": lanes, "within": list(within)}
+    )
     return {Lane(row[0]): (row[1], row[2], row[3], row[4]) for row in rows}

@@ -1,26 +1,27 @@
 """Reading runs: PostgreSQL writes the JSON, we pass it through."""
 
 from collections.abc import Collection
+from uuid import UUID
 
 import msgspec
 
 from shared.ids import RunId, VersionId, WorkspaceId
 from shared.store.database import Store
-from shared.store.run_json import JOINS, PROMPT_RUN, RUN
+from shared.store.run_json import JOINS, PROMPT_RUN, RUN, WITHIN
 
 _RUN = f"""SELECT {RUN}::text FROM runs r {JOINS}
-WHERE r.workspace_id = %(workspace)s AND r.id = %(run)s"""
+WHERE r.workspace_id = %(workspace)s AND r.id = %(run)s AND {WITHIN}"""
 _PROMPT_RUN = f"""SELECT {PROMPT_RUN}::text FROM runs r
-WHERE r.workspace_id = %(workspace)s AND r.id = %(run)s"""
+WHERE r.workspace_id = %(workspace)s AND r.id = %(run)s AND {WITHIN}"""
 _VERSION = "SELECT v.body::text FROM prompt_versions v WHERE v.id = %(version)s"
 _OVER = "SELECT id FROM runs WHERE id = ANY(%(ids)s) AND finished_at IS NOT NULL"
-_TO_REPLAY = """
+_TO_REPLAY = f"""
 SELECT p.slug, v.id::text, r.tag, e.name, r.inputs::text, r.metadata::text, r.tags, r.priority,
   r.channel, r.max_attempts, r.max_duration_s, r.on_unknown_outcome, r.params::text,
   CASE WHEN r.model_overridden THEN r.model END
 FROM runs r JOIN prompts p ON p.id = r.prompt_id AND p.deleted_at IS NULL
   JOIN prompt_versions v ON v.id = r.version_id JOIN environments e ON e.id = r.environment_id
-WHERE r.workspace_id = %(workspace)s AND r.id = %(run)s
+WHERE r.workspace_id = %(workspace)s AND r.id = %(run)s AND {WITHIN}
 """
 _HISTORY = """
 SELECT json_agg(json_build_object('role', m.role, 'content', m.content)
@@ -34,15 +35,23 @@ SELECT key, sealed FROM environment_variables WHERE environment_id = %(environme
 """
 
 
-async def run(store: Store, workspace_id: WorkspaceId, run_id: RunId) -> str | None:
+async def run(
+    store: Store, workspace_id: WorkspaceId, run_id: RunId, within: Collection[UUID] = ()
+) -> str | None:
     """The whole run of the native door, as JSON text."""
-    rows = await store.fetch(_RUN, {"workspace": workspace_id, "run": run_id})
+    rows = await store.fetch(
+        _RUN, {"workspace": workspace_id, "run": run_id, "within": list(within)}
+    )
     return rows[0][0] if rows else None
 
 
-async def prompt_run(store: Store, workspace_id: WorkspaceId, run_id: RunId) -> str | None:
+async def prompt_run(
+    store: Store, workspace_id: WorkspaceId, run_id: RunId, within: Collection[UUID] = ()
+) -> str | None:
     """The run as the prompts door shows it, as JSON text."""
-    rows = await store.fetch(_PROMPT_RUN, {"workspace": workspace_id, "run": run_id})
+    rows = await store.fetch(
+        _PROMPT_RUN, {"workspace": workspace_id, "run": run_id, "within": list(within)}
+    )
     return rows[0][0] if rows else None
 
 
@@ -65,9 +74,13 @@ class ToReplay(msgspec.Struct, frozen=True):
     model: str | None
 
 
-async def to_replay(store: Store, workspace_id: WorkspaceId, run_id: RunId) -> ToReplay | None:
+async def to_replay(
+    store: Store, workspace_id: WorkspaceId, run_id: RunId, within: Collection[UUID] = ()
+) -> ToReplay | None:
     """What a run was asked for; `None` too when its prompt was deleted."""
-    rows = await store.fetch(_TO_REPLAY, {"workspace": workspace_id, "run": run_id})
+    rows = await store.fetch(
+        _TO_REPLAY, {"workspace": workspace_id, "run": run_id, "within": list(within)}
+    )
     return ToReplay(*rows[0]) if rows else None
 
 

@@ -21,6 +21,8 @@ UUID7 = """
     FROM 1 FOR 6), 52, 1), 53, 1), 'hex')::uuid
 """
 
+WITHIN = "(cardinality(%(within)s::uuid[]) = 0 OR r.environment_id = ANY(%(within)s))"
+"""Keeps to the environments that a key is limited to; none mean all."""
 LIVE_SQL = "(" + ", ".join(f"'{status}'" for status in sorted(LIVE)) + ")"
 OUTPUT_INLINE_BYTES = 8192
 EVENT_BYTES = 20_000

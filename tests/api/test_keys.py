@@ -13,7 +13,7 @@ from shared.errors import NotFoundError, UnacceptableError
 from shared.ids import WorkspaceId, new_id
 from shared.services import key_management, workspaces
 from tests.api.clients import client_with, problem, without_request_id
-from tests.factories import Tenant, a_key, a_tenant
+from tests.factories import Tenant, a_key, a_prompt, a_tenant
 
 UNKNOWN_ID = "019abcde-0000-7000-8000-000000000000"
 
@@ -129,6 +129,43 @@ async def test_limited_key_grants_and_reaches_its_environments_only(
     assert 201 == own.status_code
     assert {(403, "environment_forbidden")} == {problem(answer)[:2] for answer in beyond}
     assert [own.json()["id"], made["id"]] == [key["id"] for key in listed]
+
+
+async def test_limited_key_sees_runs_of_its_environments_only(
+    client: httpx.AsyncClient, deps: Deps, tenant: Tenant
+) -> None:
+    await a_prompt(deps, tenant)
+    await client.post("/environments", json={"name": "staging"})
+    made = await _create(client, scopes=["runs:write"], environments=["staging"])
+    runs = {}
+    for name in ("production", "staging"):
+        body = {"inputs": {"name": "Ada"}, "environment": name}
+        runs[name] = (await client.post("/prompts/greeting/1/runs", json=body)).json()["id"]
+
+    async with client_with(deps, made["key"]) as limited:
+        listed = (await limited.get("/runs")).json()["data"]
+        waiting = (await limited.get("/queue")).json()["normal"]["waiting"]
+        answers = {
+            run_id: [
+                await limited.get(f"/runs/{run_id}"),
+                await limited.get(f"/promptruns/{run_id}"),
+                await limited.get(f"/runs/{run_id}/deliveries"),
+                await limited.post(f"/runs/{run_id}/replay", json={}),
+                await limited.post(f"/runs/{run_id}/cancel"),
+            ]
+            for run_id in (runs["staging"], runs["production"], UNKNOWN_ID)
+        }
+
+    own, beyond, unknown = answers.values()
+    assert [runs["staging"]] == [run["id"] for run in listed]
+    assert 1 == waiting
+    assert [200] * 5 == [answer.status_code for answer in own]
+    assert [404] * 5 == [answer.status_code for answer in beyond]
+    assert [without_request_id(one) for one in unknown] == [
+        without_request_id(one) for one in beyond
+    ]
+    still = (await client.get(f"/runs/{runs['production']}")).json()
+    assert "queued" == still["status"]
 
 
 async def test_expired_key_is_no_key(client: httpx.AsyncClient, deps: Deps) -> None:

@@ -471,7 +471,7 @@ async def test_a_user_stops_a_call_under_way(
     task = await worker.start(run_id)
     await provider.called.wait()
 
-    _, stopping = await runs.cancel(rig.deps, rig.tenant.workspace_id, run_id)
+    _, stopping = await runs.cancel(rig.deps, rig.tenant.principal, run_id)
     worker.running.cancel(run_id)
 
     await task

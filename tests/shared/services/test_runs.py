@@ -13,6 +13,7 @@ from shared.ids import RunId, WorkspaceId, new_id
 from shared.queue.connection import connect
 from shared.queue.lanes import Lanes
 from shared.services import runs
+from shared.services.keys import Principal
 from tests.shared.store.rig import Rig, a_rig
 from tests.worker.lane_rig import until
 
@@ -23,22 +24,26 @@ async def rig(deps: Deps) -> Rig:
 
 
 async def _cancel(rig: Rig, run_id: RunId, deps: Deps | None = None) -> tuple[dict[str, Any], bool]:
-    shown, stopping = await runs.cancel(deps or rig.deps, rig.tenant.workspace_id, run_id)
+    shown, stopping = await runs.cancel(deps or rig.deps, rig.tenant.principal, run_id)
     return msgspec.json.decode(shown), stopping
+
+
+def _stranger(rig: Rig) -> Principal:
+    return msgspec.structs.replace(rig.tenant.principal, workspace_id=WorkspaceId(new_id()))
 
 
 async def test_a_run_is_read_by_its_workspace_only(rig: Rig, deps: Deps) -> None:
     run_id = await rig.queued()
 
     for read in (runs.read, runs.read_prompt_run):
-        shown = await read(deps, rig.tenant.workspace_id, run_id)
+        shown = await read(deps, rig.tenant.principal, run_id)
         assert str(run_id) == msgspec.json.decode(shown)["id"]
-        for workspace, wanted in (
-            (WorkspaceId(new_id()), run_id),
-            (rig.tenant.workspace_id, RunId(new_id())),
+        for principal, wanted in (
+            (_stranger(rig), run_id),
+            (rig.tenant.principal, RunId(new_id())),
         ):
             with pytest.raises(NotFoundError):
-                await read(deps, workspace, wanted)
+                await read(deps, principal, wanted)
 
 
 async def test_a_waiting_run_is_canceled_at_once(rig: Rig) -> None:
@@ -89,12 +94,12 @@ async def test_canceling_a_turn_rings_the_next(rig: Rig, lanes: Lanes) -> None:
 async def test_a_foreign_or_unknown_run_is_not_found_and_not_canceled(rig: Rig, deps: Deps) -> None:
     run_id = await rig.queued()
 
-    for workspace, wanted in (
-        (WorkspaceId(new_id()), run_id),
-        (rig.tenant.workspace_id, RunId(new_id())),
+    for principal, wanted in (
+        (_stranger(rig), run_id),
+        (rig.tenant.principal, RunId(new_id())),
     ):
         with pytest.raises(NotFoundError):
-            await runs.cancel(deps, workspace, wanted)
+            await runs.cancel(deps, principal, wanted)
     assert "queued" == await rig.status(run_id)
 
 
