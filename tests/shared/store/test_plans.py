@@ -7,6 +7,8 @@ from typing import Any
 import psycopg
 import pytest
 
+import migrations
+from cli.embedded import EmbeddedServers
 from shared.store import claiming, database, deliveries, ending
 
 GROWING = {"runs", "attempts", "events", "deliveries", "delivery_tries"}
@@ -19,11 +21,18 @@ HOT = {
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 
 
+@pytest.fixture(scope="module")
+def young_url(servers: EmbeddedServers) -> str:
+    url = servers.postgres.create_database("young")
+    migrations.upgrade(url)
+    return url
+
+
 @pytest.mark.parametrize("name", HOT)
 def test_a_hot_statement_looks_rows_up_by_id_however_small_its_tables_were(
-    name: str, migrated_url: str
+    name: str, young_url: str
 ) -> None:
-    scans = list(_scans(_plan(migrated_url, HOT[name])))
+    scans = list(_scans(_plan(young_url, HOT[name])))
 
     read = {scan["Relation Name"] for scan in scans} & GROWING
     assert read
