@@ -11,8 +11,6 @@ from pydantic import SecretStr
 from shared.deps import Deps
 from shared.settings import Settings
 from shared.store import ending, reading
-from shared.store.database import Store
-from tests.servers import empty_database
 from tests.shared.store.rig import Rig, a_rig
 from tests.vendors import Step, VendorServer, answers, hangs, named
 from tests.worker.execute_rig import Hands, hands
@@ -39,15 +37,6 @@ def settings_of_a_server_with_keys(settings: Settings, vendors: VendorServer) ->
             "breaker_failures": 1000,
         }
     )
-
-
-@pytest.fixture(name="store")
-async def quickly_emptied_store(settings: Settings) -> AsyncIterator[Store]:
-    store = Store(settings.database_url.get_secret_value(), size=3)
-    await store.open(wait_s=10)
-    yield store
-    await empty_database(store)
-    await store.close()
 
 
 @pytest.fixture

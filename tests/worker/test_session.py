@@ -12,8 +12,6 @@ from shared.deps import Deps
 from shared.ids import RunId
 from shared.settings import Settings
 from shared.store import ending
-from shared.store.database import Store
-from tests.servers import empty_database
 from tests.shared.store.rig import LEASE_IS_OVER, Rig, Row, a_rig
 from tests.worker.lane_rig import until
 from worker.session import Session
@@ -35,15 +33,6 @@ class StillClock:
 @pytest.fixture(name="settings")
 def settings_with_quick_renewals(settings: Settings) -> Settings:
     return settings.model_copy(update={"renew_s": 0.02, "lease_s": 30.0, "self_fence_s": 24.0})
-
-
-@pytest.fixture(name="store")
-async def quickly_emptied_store(settings: Settings) -> AsyncIterator[Store]:
-    store = Store(settings.database_url.get_secret_value(), size=3)
-    await store.open(wait_s=10)
-    yield store
-    await empty_database(store)
-    await store.close()
 
 
 @pytest.fixture

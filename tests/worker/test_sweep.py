@@ -15,10 +15,8 @@ from shared.queue.lanes import Lanes
 from shared.queue.port import Ring
 from shared.settings import Settings
 from shared.store import submitting
-from shared.store.database import Store
 from shared.store.submitting import Stored
 from shared.tasks import end
-from tests.servers import empty_database
 from tests.shared.store.rig import LEASE_IS_OVER, Rig, a_rig
 from tests.worker.lane_rig import until
 from worker.sweep import BATCH, Sweeper
@@ -29,15 +27,6 @@ NOBODY = "redis://127.0.0.1:1"
 @pytest.fixture(name="settings")
 def settings_with_quick_sweeps(settings: Settings) -> Settings:
     return settings.model_copy(update={"sweep_s": 0.02, "reap_s": 0.02, "lease_s": 0.3})
-
-
-@pytest.fixture(name="store")
-async def quickly_emptied_store(settings: Settings) -> AsyncIterator[Store]:
-    store = Store(settings.database_url.get_secret_value(), size=3)
-    await store.open(wait_s=10)
-    yield store
-    await empty_database(store)
-    await store.close()
 
 
 @pytest.fixture
