@@ -14,9 +14,9 @@ from shared.domain.paging import Page, Slice
 from shared.domain.recovery import Window
 from shared.errors import ConflictError, NotFoundError, RateLimitedError
 from shared.ids import DeliveryId, EndpointId, RunId, parse
-from shared.services import environments, runs, webhooks
+from shared.services import environments, webhooks
 from shared.services.keys import Principal
-from shared.store import delivery_log, redelivery, workspaces
+from shared.store import delivery_log, redelivery, submitting, workspaces
 from shared.store.database import Tx
 from shared.store.delivery_log import ListedDelivery
 from shared.store.redelivery import Missed
@@ -37,7 +37,9 @@ class Recovered(msgspec.Struct, frozen=True, rename="camel"):
 
 async def of_run(deps: Deps, principal: Principal, run_id: RunId) -> list[msgspec.Raw]:
     """The webhook deliveries of a run. Raises `NotFoundError`."""
-    await runs.read_prompt_run(deps, principal, run_id)
+    run = await submitting.find_by_id(deps.store, principal.workspace_id, run_id)
+    if run is None or not principal.reaches(run.environment_id):
+        raise NotFoundError
     return await delivery_log.of_run(deps.store, principal.workspace_id, run_id)
 
 

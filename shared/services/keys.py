@@ -34,6 +34,9 @@ class Principal(msgspec.Struct, frozen=True):
     scopes: frozenset[str]
     environment_ids: frozenset[UUID]
 
+    def reaches(self, environment_id: UUID) -> bool:
+        return not self.environment_ids or environment_id in self.environment_ids
+
     def demand(self, scope: str) -> None:
         """Raise `ForbiddenError` unless the key has the scope; writing includes reading."""
         noun, _, _ = scope.partition(":")

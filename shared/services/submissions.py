@@ -189,7 +189,7 @@ def _unknown_environment(name: str | None) -> UnacceptableError:
 
 
 def _may_use(principal: Principal, environment_id: UUID) -> None:
-    if principal.environment_ids and environment_id not in principal.environment_ids:
+    if not principal.reaches(environment_id):
         raise ForbiddenError("This key may not use that environment.", code="environment_forbidden")
 
 
