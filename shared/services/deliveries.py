@@ -18,7 +18,7 @@ from shared.services import environments, webhooks
 from shared.services.keys import Principal
 from shared.store import delivery_log, redelivery, submitting, workspaces
 from shared.store.database import Tx
-from shared.store.delivery_log import ListedDelivery
+from shared.store.paging import Listed
 from shared.store.redelivery import Missed
 from shared.store.tables import EndpointRow
 
@@ -45,7 +45,7 @@ async def of_run(deps: Deps, principal: Principal, run_id: RunId) -> list[msgspe
 
 async def of_endpoint(
     deps: Deps, principal: Principal, endpoint_id: str, statuses: Collection[str], page: Page
-) -> Slice[ListedDelivery]:
+) -> Slice[Listed]:
     """The deliveries to an endpoint, newest first. Raises `NotFoundError`."""
     async with deps.store.transaction() as tx:
         row = await webhooks.find(tx, principal, endpoint_id)

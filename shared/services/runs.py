@@ -14,7 +14,8 @@ from shared.ids import RunId
 from shared.services import rings
 from shared.services.keys import Principal
 from shared.store import ending, listing, reading
-from shared.store.listing import ListedRun, RunFilter
+from shared.store.listing import RunFilter
+from shared.store.paging import Listed
 
 _log = log.get(__name__)
 
@@ -37,9 +38,7 @@ async def read_prompt_run(deps: Deps, principal: Principal, run_id: RunId) -> st
     return found
 
 
-async def listed(
-    deps: Deps, principal: Principal, wanted: RunFilter, page: Page
-) -> Slice[ListedRun]:
+async def listed(deps: Deps, principal: Principal, wanted: RunFilter, page: Page) -> Slice[Listed]:
     """The runs in the key's reach that fit a filter, newest first."""
     return await listing.runs(
         deps.store, principal.workspace_id, wanted, page, principal.environment_ids

@@ -7,7 +7,9 @@ import msgspec
 
 from shared.domain.paging import Page, Slice
 from shared.ids import DeliveryId, EndpointId, WorkspaceId
+from shared.store import paging
 from shared.store.database import Store
+from shared.store.paging import JsonList, Listed
 from shared.store.run_json import moment
 
 _ATTEMPT = f"""json_build_object('number', t.number, 'startedAt', {moment("t.started_at")},
@@ -25,13 +27,7 @@ _WHOLE = f"""json_build_object({_SUMMARY}, 'attempts', (
   FROM delivery_tries t WHERE t.delivery_id = y.id))"""
 _JOINS = """JOIN events v ON v.id = y.event_id JOIN webhook_endpoints w ON w.id = y.endpoint_id
   LEFT JOIN environments e ON e.id = v.environment_id"""
-
-
-class ListedDelivery(msgspec.Struct, frozen=True):
-    """A delivery's id and its JSON as a list shows it."""
-
-    id: str
-    json: msgspec.Raw
+_LIST = JsonList("deliveries", "y", _LISTED, _JOINS)
 
 
 class FoundDelivery(msgspec.Struct, frozen=True):
@@ -67,34 +63,13 @@ async def find(
 
 async def of_endpoint(
     store: Store, endpoint_id: EndpointId, statuses: Collection[str], page: Page
-) -> Slice[ListedDelivery]:
+) -> Slice[Listed]:
     """The deliveries to an endpoint, newest first, each with its last attempt only."""
     conditions = ["y.endpoint_id = %(endpoint)s"]
     if statuses:
         conditions.append("y.status = ANY(%(statuses)s)")
-    if page.after is not None:
-        conditions.append("y.id < %(after)s")
-    if page.before is not None:
-        conditions.append("y.id > %(before)s")
-    order = "ASC" if page.before is not None else "DESC"
-    rows = await store.fetch(
-        f"""SELECT y.id::text, {_LISTED}::text FROM (
-          SELECT * FROM deliveries y WHERE {" AND ".join(conditions)}
-          ORDER BY y.id {order} LIMIT %(limit)s) AS y {_JOINS} ORDER BY y.id {order}""",
-        {
-            "endpoint": endpoint_id,
-            "statuses": list(statuses),
-            "after": page.after,
-            "before": page.before,
-            "limit": page.limit + 1,
-        },
-    )
-    listed = [ListedDelivery(delivery_id, _raw(text)) for delivery_id, text in rows]
-    more = len(listed) > page.limit
-    listed = listed[: page.limit]
-    if page.before is not None:
-        listed.reverse()
-    return Slice(rows=tuple(listed), more=more)
+    values = {"endpoint": endpoint_id, "statuses": list(statuses)}
+    return await paging.fetch_json(store, _LIST, conditions, values, page)
 
 
 def _raw(text: str) -> msgspec.Raw:

@@ -9,11 +9,14 @@ import msgspec
 from shared.domain.paging import Page, Slice
 from shared.domain.states import Lane, RunStatus
 from shared.ids import WorkspaceId
+from shared.store import paging
 from shared.store.database import Store
+from shared.store.paging import JsonList, Listed
 from shared.store.run_json import FIELDS, JOINS, WITHIN, build
 
 # What a list leaves out can be long; the run itself has it.
 _LISTED = build(name for name in FIELDS if name not in {"messages", "attempts", "inputs"})
+_LIST = JsonList("runs", "r", _LISTED, JOINS)
 
 
 class RunFilter(msgspec.Struct, frozen=True):
@@ -29,13 +32,6 @@ class RunFilter(msgspec.Struct, frozen=True):
     created_after: datetime | None = None
     created_before: datetime | None = None
     metadata: tuple[tuple[str, str], ...] = ()
-
-
-class ListedRun(msgspec.Struct, frozen=True):
-    """A run's id and its JSON as the list shows it."""
-
-    id: str
-    json: msgspec.Raw
 
 
 _CONDITIONS = {
@@ -63,15 +59,9 @@ async def runs(
     wanted: RunFilter,
     page: Page,
     within: Collection[UUID] = (),
-) -> Slice[ListedRun]:
+) -> Slice[Listed]:
     """The runs of a workspace that fit, newest first."""
-    values: dict[str, object] = {
-        "workspace": workspace_id,
-        "after": page.after,
-        "before": page.before,
-        "limit": page.limit + 1,
-        "within": list(within),
-    }
+    values: dict[str, object] = {"workspace": workspace_id, "within": list(within)}
     conditions = ["r.workspace_id = %(workspace)s"]
     if within:
         conditions.append(WITHIN)
@@ -80,23 +70,7 @@ async def runs(
         if value not in (None, ()):
             conditions.append(condition)
             values[name] = _parameter(name, value)
-    if page.after is not None:
-        conditions.append("r.id < %(after)s")
-    if page.before is not None:
-        conditions.append("r.id > %(before)s")
-    order = "ASC" if page.before is not None else "DESC"
-    rows = await store.fetch(
-        f"""SELECT r.id::text, {_LISTED}::text FROM (
-          SELECT * FROM runs r WHERE {" AND ".join(conditions)}
-          ORDER BY r.id {order} LIMIT %(limit)s) AS r {JOINS} ORDER BY r.id {order}""",
-        values,
-    )
-    listed = [ListedRun(run_id, msgspec.Raw(text.encode())) for run_id, text in rows]
-    more = len(listed) > page.limit
-    listed = listed[: page.limit]
-    if page.before is not None:
-        listed.reverse()
-    return Slice(rows=tuple(listed), more=more)
+    return await paging.fetch_json(store, _LIST, conditions, values, page)
 
 
 def _parameter(name: str, value: object) -> object:
