@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 import psycopg
+import pytest
 from psycopg.rows import TupleRow
 
 from shared.deps import Deps
@@ -14,8 +15,10 @@ from shared.domain.completions import Completion, CompletionRequest, Usage
 from shared.domain.states import Lane
 from shared.ids import RunId
 from shared.queue.slots import Slots
+from shared.settings import Settings
 from shared.store.database import Parameters, Store
 from shared.store.ending import DueDelivery
+from tests.servers import empty_database
 from worker.execute import Executor
 from worker.providers.base import Provider
 from worker.providers.prices import PriceBook
@@ -168,3 +171,13 @@ async def hands(
             await asyncio.wait(tasks, timeout=5)
         await held.close()
         await found.aclose()
+
+
+@pytest.fixture(name="store")
+async def store_that_can_be_cut(settings: Settings) -> AsyncIterator[CutStore]:
+    """The migrated database, whose connection may be lost at chosen statements."""
+    store = CutStore(settings.database_url.get_secret_value())
+    await store.open(wait_s=10)
+    yield store
+    await empty_database(store)
+    await store.close()

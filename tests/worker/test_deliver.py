@@ -18,14 +18,12 @@ from standardwebhooks.webhooks import WebhookVerificationError
 from shared.deps import Deps
 from shared.domain import signing
 from shared.ids import DeliveryId, EndpointId, new_id
-from shared.settings import Settings
 from shared.store import deliveries
 from shared.store.ending import DueDelivery
 from shared.tasks import end
 from shared.vault import Vault
-from tests.servers import empty_database
 from tests.shared.store.rig import Rig, Row, a_rig, outcome
-from tests.worker.execute_rig import CutStore
+from tests.worker.execute_rig import CutStore, store_that_can_be_cut  # noqa: F401 (a fixture)
 from tests.worker.lane_rig import until
 from worker.deliver import Deliverer
 from worker.http import GuardedClient
@@ -72,15 +70,6 @@ class Receiver:
         if self.gate is not None:
             await self.gate.wait()
         return self.answers.pop(0) if self.answers else web.Response()
-
-
-@pytest.fixture(name="store")
-async def store_that_can_be_cut(settings: Settings) -> AsyncIterator[CutStore]:
-    store = CutStore(settings.database_url.get_secret_value())
-    await store.open(wait_s=10)
-    yield store
-    await empty_database(store)
-    await store.close()
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from shared.queue.lanes import Lanes
 from shared.services import runs
 from shared.settings import Settings
 from shared.store import ending, reading
-from tests.servers import empty_database
 from tests.shared.store.rig import Rig, Row, a_rig, base64
 from tests.worker.execute_rig import (
     CLAIM,
@@ -29,6 +28,7 @@ from tests.worker.execute_rig import (
     ScriptedProvider,
     completion,
     hands,
+    store_that_can_be_cut,  # noqa: F401 (a fixture)
 )
 from tests.worker.lane_rig import until
 from worker.handler import NotNowError
@@ -38,15 +38,6 @@ from worker.session import Session
 @pytest.fixture(name="settings")
 def settings_with_short_waits(settings: Settings) -> Settings:
     return settings.model_copy(update={"lease_s": 0.2, "renew_s": 60.0, "self_fence_s": 60.0})
-
-
-@pytest.fixture(name="store")
-async def store_that_can_be_cut(settings: Settings) -> AsyncIterator[CutStore]:
-    store = CutStore(settings.database_url.get_secret_value())
-    await store.open(wait_s=10)
-    yield store
-    await empty_database(store)
-    await store.close()
 
 
 @pytest.fixture
