@@ -28,6 +28,9 @@ class Batcher(Generic[Item, Outcome]):
     event loop; there is no timer. An item outlives the caller that submitted it. A flush that
     failed is repeated item by item, so that one bad item fails alone; but a failure that
     `is_shared` fails for all its items at once: repeating it for each would only add to the load.
+
+    For items that nobody waits for there is `rest_s`: from one flush to the next so much passes at
+    least, and more go out together.
     """
 
     def __init__(
@@ -37,11 +40,14 @@ class Batcher(Generic[Item, Outcome]):
         size_of: Callable[[Item], int] = lambda _: 0,
         is_shared: Callable[[Exception], bool] = lambda _: False,
         max_items: int = MAX_ITEMS,
+        rest_s: float = 0.0,
     ) -> None:
         self._flush = flush
         self._size_of = size_of
         self._is_shared = is_shared
         self._max_items = max_items
+        self._rest_s = rest_s
+        self._rested_at = float("-inf")
         self._waiting: deque[_Pending[Item, Outcome]] = deque()
         self._flushes: set[asyncio.Task[None]] = set()
 
@@ -94,6 +100,8 @@ class Batcher(Generic[Item, Outcome]):
         return batch
 
     async def _run(self) -> None:
+        if self._rest_s:
+            await self._rest()
         batch = self._take()
         if not batch:
             return
@@ -108,6 +116,12 @@ class Batcher(Generic[Item, Outcome]):
             return
         for pending, outcome in zip(batch, outcomes, strict=True):
             _settle(pending.outcome, outcome)
+
+    async def _rest(self) -> None:
+        loop = asyncio.get_running_loop()
+        begins_at = max(loop.time(), self._rested_at)
+        self._rested_at = begins_at + self._rest_s
+        await asyncio.sleep(begins_at - loop.time())
 
     async def _failed(self, batch: list[_Pending[Item, Outcome]], error: Exception) -> None:
         left = deque(batch)

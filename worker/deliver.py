@@ -26,6 +26,7 @@ from worker.rooms import Rooms
 
 MAX_AT_ONCE = 1000
 CLAIMED_AT_ONCE = 200
+RECORD_REST_S = 0.02
 _GONE = 410
 _TOLD = frozenset({429, 502, 503, 504})
 
@@ -51,6 +52,7 @@ class Deliverer:
         self._tries: Batcher[Try, Recorded] = Batcher(
             lambda batch: deliveries.record(deps.store, deps.settings, batch),
             is_shared=database.concerns_all,
+            rest_s=RECORD_REST_S,
         )
         self._returns: Batcher[tuple[DeliveryId, int], None] = Batcher(
             self._put_back, is_shared=database.concerns_all

@@ -232,6 +232,20 @@ async def test_withdrawing_the_only_item_before_its_flush_flushes_nothing(
     assert -2 == await batcher.submit(2)
 
 
+async def test_what_comes_while_the_batcher_rests_goes_out_together(flusher: Flusher) -> None:
+    batcher = Batcher(flusher, rest_s=0.2)
+
+    first = await batcher.submit(1)
+    others = [batcher.enqueue(item) for item in range(2, 5)]
+    await _turns()
+    batches_at_once = list(flusher.batches)
+    await batcher.drain()
+
+    assert (-1, [[1]]) == (first, batches_at_once)
+    assert [[1], [2, 3, 4]] == flusher.batches
+    assert [-2, -3, -4] == [other.result() for other in others]
+
+
 async def test_draining_waits_for_everything(batcher: Batcher[int, int], flusher: Flusher) -> None:
     outcomes = [batcher.enqueue(item) for item in range(1200)]
 
