@@ -6,7 +6,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, field_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 IpNetwork = IPv4Network | IPv6Network
@@ -69,6 +69,9 @@ class Settings(BaseSettings):
         default=(8, 3, 1), description="How shared slots are dealt to onsite, normal, low."
     )
     claim_limit: PositiveInt = Field(default=200, description="Runs taken in one claim.")
+    gather_s: NonNegativeFloat = Field(
+        default=0.01, description="Freed slots wait so long for more before a claim for low alone."
+    )
     poll_s: PositiveFloat = Field(default=1, description="Fallback poll of an idle worker.")
     redis_away_s: PositiveFloat = Field(
         default=2,

@@ -1,12 +1,14 @@
 """What the claim loop asks of the code that executes runs, and tells of itself."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
+from arq.worker import Function
 
 from shared.domain.states import Lane
 from shared.ids import RunId
+from shared.queue.lanes import RUN
 
 Claimed = TypeVar("Claimed")
 
@@ -52,3 +54,10 @@ class Counts(msgspec.Struct, frozen=True):
     running: Mapping[Lane, int]
     free: int
     redis_away: bool
+
+
+async def _run_is_not_for_arq(ctx: dict[Any, Any], *args: Any, **kwargs: Any) -> None:
+    """Reserve the name `run`: the claim loop hands such jobs to its handler instead."""
+
+
+RUN_JOB = Function(RUN, _run_is_not_for_arq, None, None, None, None)

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Generic
+from typing import Generic
 
 from arq.constants import in_progress_key_prefix, job_key_prefix
 from arq.cron import CronJob
@@ -16,14 +16,12 @@ from redis.exceptions import RedisError
 from shared import log
 from shared.domain.states import Lane
 from shared.ids import RunId
-from shared.queue.lanes import QUEUES, RUN, Claim, ForeignJob, Lanes, deserialize, serialize
+from shared.queue.lanes import QUEUES, Claim, ForeignJob, Lanes, deserialize, serialize
 from shared.queue.port import Ring
 from shared.queue.slots import LANES, Slots, deal
 from shared.settings import Settings
-from worker.handler import Claimed, ClaimFromDatabase, Counts, Handler, NotNowError, Taken
+from worker.handler import RUN_JOB, Claimed, ClaimFromDatabase, Counts, Handler, NotNowError
 from worker.running import Running
-
-__all__ = ["ClaimFromDatabase", "Counts", "Handler", "LaneWorker", "Taken"]
 
 TAKES_IN_FLIGHT = 2
 HEALTH_S = 30
@@ -57,7 +55,7 @@ class LaneWorker(Worker, Generic[Claimed]):
         cron_jobs: Sequence[CronJob] = (),
     ) -> None:
         super().__init__(
-            [_RUN_FUNCTION, *functions],
+            [RUN_JOB, *functions],
             queue_name=QUEUES[Lane.NORMAL],
             cron_jobs=cron_jobs,
             redis_pool=lanes,
@@ -71,9 +69,7 @@ class LaneWorker(Worker, Generic[Claimed]):
         self._lanes = lanes
         self._handler = handler
         self._database = claim_from_database
-        self._poll_s = settings.poll_s
-        self._away_after_s = settings.redis_away_s
-        self._claim_limit = settings.claim_limit
+        self._settings = settings
         self._slots = Slots(settings.slots, settings.lane_floors, settings.lane_weights)
         self._running = Running(self._slots, self._look_again)
         self._takes: set[asyncio.Task[None]] = set()
@@ -85,6 +81,7 @@ class LaneWorker(Worker, Generic[Claimed]):
         self._redis_failures = 0
         self._away_since: float | None = None
         self._wake = asyncio.Event()
+        self._gathering = False
         self._bells = {lane: asyncio.Event() for lane in LANES}
         self._helpers: list[asyncio.Task[None]] = []
 
@@ -154,11 +151,11 @@ class LaneWorker(Worker, Generic[Claimed]):
         now = self.loop.time()
         if self._slots.free <= 0 or len(self._takes) >= TAKES_IN_FLIGHT:
             self._left = dict.fromkeys(LANES, True)  # nobody looked: assume so
-            return self._poll_s
+            return self._settings.poll_s
         if now < self._hold_until:
             return self._hold_until - now
         if not self._may_start():
-            return self._poll_s
+            return self._settings.poll_s
         claim = await self._claim(now)
         if claim is None:
             return await self._without_redis(now)
@@ -172,7 +169,7 @@ class LaneWorker(Worker, Generic[Claimed]):
             if self._away_since is not None:
                 async with asyncio.timeout(PROBE_S):
                     await self.pool.ping()
-            claim = await self._lanes.claim(self._slots.room(), self._claim_limit)
+            claim = await self._lanes.claim(self._slots.room(), self._settings.claim_limit)
         except (RedisError, TimeoutError) as error:
             if self._away_since is None:
                 self._away_since = began
@@ -200,9 +197,10 @@ class LaneWorker(Worker, Generic[Claimed]):
         admitted = [lane for lane in LANES if self._slots.admits(lane)]
         # by the time a lane without room has some, its next ids may be due
         self._left = {lane: claim.left[lane] or lane not in admitted for lane in LANES}
-        if self._work_fits():
+        if any(self._left[lane] for lane in admitted):
             return 0
-        return min([self._poll_s, *(claim.next_due_s.get(lane, self._poll_s) for lane in admitted)])
+        due_s = [claim.next_due_s[lane] for lane in admitted if lane in claim.next_due_s]
+        return min([self._settings.poll_s, *due_s])
 
     def _accept_others(self, claim: Claim) -> None:
         dropped = [repr(job_id) for job_id in claim.garbage]
@@ -228,16 +226,21 @@ class LaneWorker(Worker, Generic[Claimed]):
             for bell in self._bells.values():
                 bell.clear()
 
-    def _work_fits(self) -> bool:
-        """Whether something may be left in a lane that has room."""
-        return any(left and self._slots.admits(lane) for lane, left in self._left.items())
-
-    def _look_again(self) -> None:
-        if self._work_fits():
-            if len(self._takes) < TAKES_IN_FLIGHT:
+    def _look_again(self, *, gathered: bool = False) -> None:
+        fits = [lane for lane, left in self._left.items() if left and self._slots.admits(lane)]
+        if not fits:
+            if self._hungry:
+                self._listen()
+        elif len(self._takes) < TAKES_IN_FLIGHT:
+            if gathered or any(map(self._slots.presses, fits)):
                 self._wake.set()
-        elif self._hungry:
-            self._listen()
+            elif not self._gathering:
+                self._gathering = True
+                self.loop.call_later(self._settings.gather_s, self._gathered)
+
+    def _gathered(self) -> None:
+        self._gathering = False
+        self._look_again(gathered=True)
 
     def _may_start(self) -> bool:
         try:
@@ -320,11 +323,11 @@ class LaneWorker(Worker, Generic[Claimed]):
     async def _without_redis(self, began: float) -> float:
         """Back off; when it has lasted, claim from the database at every poll."""
         away_since = began if self._away_since is None else self._away_since
-        until_away_s = away_since + self._away_after_s - self.loop.time()
+        until_away_s = away_since + self._settings.redis_away_s - self.loop.time()
         wait_s = min(_backoff_s(self._redis_failures), until_away_s)
         if until_away_s <= 0 and not self._stopping:
             await self._claim_from_database()
-            wait_s = began + self._poll_s - self.loop.time()
+            wait_s = began + self._settings.poll_s - self.loop.time()
         wait_s = max(wait_s, BACKOFF_S)
         self._hold_until = self.loop.time() + wait_s
         return wait_s
@@ -332,10 +335,10 @@ class LaneWorker(Worker, Generic[Claimed]):
     async def _claim_from_database(self) -> None:
         if self._database is None:
             return
-        waiting = dict.fromkeys(LANES, True)
+        waiting, limit = dict.fromkeys(LANES, True), self._settings.claim_limit
         for _ in range(DATABASE_CLAIMS):
-            due = [self._claim_limit if waiting[lane] else 0 for lane in LANES]
-            room = dict(zip(LANES, deal(self._slots.room(), due, self._claim_limit), strict=True))
+            due = [limit if waiting[lane] else 0 for lane in LANES]
+            room = dict(zip(LANES, deal(self._slots.room(), due, limit), strict=True))
             if not any(room.values()):
                 return
             try:
@@ -386,15 +389,8 @@ class LaneWorker(Worker, Generic[Claimed]):
     async def _beat(self) -> None:
         """Keep ARQ's health check and cron jobs going."""
         await self.heart_beat()
-        await asyncio.sleep(self._poll_s)
+        await asyncio.sleep(self._settings.poll_s)
 
 
 def _backoff_s(failures: int) -> float:
     return min(BACKOFF_S * 2.0 ** min(failures, 10), BACKOFF_MAX_S)
-
-
-async def _run_is_not_for_arq(ctx: dict[Any, Any], *args: Any, **kwargs: Any) -> None:
-    """Reserve the name `run`: the claim loop hands such jobs to its handler instead."""
-
-
-_RUN_FUNCTION = Function(RUN, _run_is_not_for_arq, None, None, None, None)

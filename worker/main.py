@@ -10,7 +10,7 @@ from shared.deps import Deps
 from shared.ids import RunId
 from shared.queue.lanes import Lanes
 from shared.tasks import end
-from worker import deliver, execute, http, lanes, session, sweep
+from worker import deliver, execute, handler, http, lanes, session, sweep
 from worker.providers import prices, registry
 
 _log = log.get(__name__)
@@ -73,7 +73,7 @@ class WorkerProcess:
                 return task.exception() or RuntimeError("a part of the worker ended by itself")
         return None
 
-    def counts(self) -> lanes.Counts:
+    def counts(self) -> handler.Counts:
         return self._lanes.counts()
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:

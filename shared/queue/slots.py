@@ -10,6 +10,9 @@ from shared.domain.states import Lane
 LANES = tuple(Lane)
 """The order of every sequence here: the priority."""
 
+HANDFUL = 12
+"""A twelfth of the slots is a handful."""
+
 
 class Room(msgspec.Struct, frozen=True):
     """What may be taken now: `floors` by one lane each, `shared` by any.
@@ -82,6 +85,15 @@ class Slots:
     def admits(self, lane: Lane) -> bool:
         """Whether one more of this lane may start."""
         return self.running[lane] < self._floors[lane] or self._shared_room() > 0
+
+    def presses(self, lane: Lane) -> bool:
+        """Whether what waits in a lane that admits it is to start now, not in a moment.
+
+        The last lane waits for a handful of slots, or for its moment to be over: one claim for
+        each slot that comes free takes time from the starts of the others.
+        """
+        own = max(0, self._floors[lane] - self.running[lane])
+        return lane is not LANES[-1] or own + self._shared_room() >= self.slots / HANDFUL
 
     def room(self) -> Room:
         return Room(

@@ -8,6 +8,7 @@ from shared.domain.states import Lane
 from shared.ids import RunId
 from shared.queue.lanes import Lanes
 from shared.queue.port import Ring
+from shared.queue.slots import HANDFUL
 from shared.settings import Settings
 from tests.worker.lane_rig import (
     NEVER_S,
@@ -19,7 +20,25 @@ from tests.worker.lane_rig import (
     working,
 )
 
+MANY = Settings(slots=60, lane_floors=(0.1, 0.1, 0), poll_s=NEVER_S, gather_s=NEVER_S)
+OF_LOW = 48
+HANDFUL_OF_MANY = MANY.slots // HANDFUL
 SMALL = Settings(slots=10, lane_floors=(0.2, 0.1, 0.1), poll_s=NEVER_S)
+
+
+class EndedOneByOne(RecordingHandler):
+    """Holds every run until `end_one` lets any of them end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ends = asyncio.Semaphore(0)
+        self.on_run = self._held
+
+    def end_one(self) -> None:
+        self._ends.release()
+
+    async def _held(self, _: RunId) -> None:
+        await self._ends.acquire()
 
 
 async def test_what_is_rung_is_taken_and_run(lanes: Lanes) -> None:
@@ -89,6 +108,48 @@ async def test_a_freed_slot_is_filled_at_once_while_something_waits(lanes: Lanes
 
     assert ids(rings) == Counter(handler.ended)
     assert most == 2
+
+
+async def test_slots_that_come_free_are_given_to_low_by_the_handful(lanes: Lanes) -> None:
+    handler = EndedOneByOne()
+    await lanes.ring_many([a_ring(Lane.LOW) for _ in range(60)])
+
+    async with working(lanes, handler, settings=MANY) as worker:
+        await until(lambda: len(handler.started) == OF_LOW)
+        for ended in range(1, HANDFUL_OF_MANY):
+            handler.end_one()
+            await until(lambda: len(handler.ended) == ended)  # noqa: B023 (awaited at once)
+        running_meanwhile = worker.counts().running[Lane.LOW]
+        handler.end_one()
+        await until(lambda: worker.counts().running[Lane.LOW] == OF_LOW)
+
+    assert running_meanwhile == OF_LOW - HANDFUL_OF_MANY + 1
+    assert [OF_LOW, HANDFUL_OF_MANY] == [len(batch) for batch in handler.takes]
+
+
+async def test_gathered_slots_are_low_s_when_the_moment_is_over(lanes: Lanes) -> None:
+    handler = EndedOneByOne()
+    await lanes.ring_many([a_ring(Lane.LOW) for _ in range(60)])
+
+    settings = MANY.model_copy(update={"gather_s": 0.01})
+    async with working(lanes, handler, settings=settings):
+        for ended in range(1, 6):
+            await until(lambda: len(handler.started) - len(handler.ended) == OF_LOW)
+            handler.end_one()
+            await until(lambda: len(handler.ended) == ended)  # noqa: B023 (awaited at once)
+
+
+async def test_slots_that_come_free_are_given_to_any_other_lane_at_once(lanes: Lanes) -> None:
+    handler = EndedOneByOne()
+    await lanes.ring_many([a_ring(Lane.LOW) for _ in range(60)])
+    normal = [a_ring(Lane.NORMAL) for _ in range(7)]
+
+    async with working(lanes, handler, settings=MANY) as worker:
+        await until(lambda: len(handler.started) == OF_LOW)
+        await lanes.ring_many(normal)
+        await until(lambda: worker.counts().free == 6)  # onsite's floor
+        handler.end_one()
+        await until(lambda: ids(normal) <= Counter(handler.started))
 
 
 async def test_floors_keep_slots_for_the_other_lanes(lanes: Lanes) -> None:

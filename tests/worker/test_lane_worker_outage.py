@@ -18,7 +18,7 @@ from shared.queue.connection import connect
 from shared.queue.lanes import Lanes
 from shared.settings import Settings
 from tests.worker.lane_rig import NEVER_S, RecordingHandler, a_ring, until, working
-from worker.lanes import Taken
+from worker.handler import Taken
 
 HASTY = Settings(slots=20, lane_floors=(0.2, 0.1, 0.1), poll_s=0.05, redis_away_s=0.1)
 
