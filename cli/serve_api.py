@@ -1,7 +1,6 @@
 """The API as a process: listen, serve, and leave in good order."""
 
 import asyncio
-import gc
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -10,7 +9,7 @@ import psycopg
 from api.app import create_app
 from api.server import WebServer
 from api.waiters import Waiters
-from cli.serve import StartError, Stop, opened
+from cli.serve import StartError, Stop, collect_rarely, opened
 from shared import log
 from shared.deps import Deps
 from shared.services import keys
@@ -42,7 +41,7 @@ async def serve_api(
         noting = asyncio.create_task(_note_uses_forever(state))
         try:
             url = f"http://{_url_host(settings.api_host)}:{server.port}"
-            gc.freeze()  # what was made at start stays: no collection need look at it
+            collect_rarely()
             _log.info("api_ready", url=url)
             if ready is not None:
                 await ready(url)

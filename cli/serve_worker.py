@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import suppress
 
-from cli.serve import Stop, opened
+from cli.serve import Stop, collect_rarely, opened
 from shared import log
 from shared.deps import Deps
 from shared.queue.lanes import Lanes
@@ -20,6 +20,7 @@ async def serve_worker(settings: Settings, stop: Stop) -> None:
         await _check_redis(state, lanes)
         process = WorkerProcess(state, lanes)
         await process.start()
+        collect_rarely()
         _log.info("worker_ready", slots=settings.slots)
         try:
             await _until_stopped(process, stop)
