@@ -62,6 +62,7 @@ _REQUESTS: Mapping[str, Any] = {
 # What a field of this name shows; a field of one schema goes before one of any.
 _FIELDS: Mapping[str, Any] = {
     "address": "203.0.113.9",
+    "at": _MOMENT,
     "attempts": [],
     "channel": "default",
     "citations": [],
@@ -131,6 +132,12 @@ _FIELDS: Mapping[str, Any] = {
 _OF_SCHEMA: Mapping[tuple[str, str], Any] = {
     ("AcceptedLinks", "promptRun"): f"/api/v1/promptruns/{_RUN}",
     ("AcceptedRun", "status"): "queued",
+    ("AuditEntry", "action"): "tag.moved",
+    ("AuditEntry", "actor"): "key",
+    ("AuditEntry", "details"): {"prompt": "greeting", "from": 2, "to": 3},
+    ("AuditEntry", "environments"): [],
+    ("AuditEntry", "keyName"): "backend",
+    ("AuditEntry", "requestId"): "4fT9aQ2x-1c",
     ("BatchedRun", "status"): "queued",
     ("CreatedKey", "key"): "rl_4fT9aQ2x_…",
     ("CreatedKey", "name"): "backend",
@@ -157,6 +164,10 @@ _OF_SCHEMA: Mapping[tuple[str, str], Any] = {
     ("Run", "status"): "succeeded",
     ("EventRun", "status"): "succeeded",
     ("RunEvent", "id"): _EVENT,
+    ("TargetView", "kind"): "tag",
+    ("TargetView", "name"): "production",
+    ("Target", "kind"): "tag",
+    ("Target", "name"): "production",
     ("Cost", "success"): _SPENT,
     ("Cost", "retries"): _ZERO,
     ("Cost", "total"): _SPENT["total"],

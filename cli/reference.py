@@ -20,6 +20,7 @@ from api.auth import SCOPE
 from api.error_catalog import REQUEST_ERRORS, RUN_ERRORS
 from cli import reference_database
 from cli.main import app as command_line
+from shared.domain import audit
 from shared.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,6 +43,7 @@ def main() -> None:
 def pages() -> Mapping[str, str]:
     """Every page's text, by its file's name."""
     made: Mapping[str, Callable[[], Iterable[str]]] = {
+        "audit.md": _audit,
         "cli.md": _cli,
         "database.md": reference_database.lines,
         "errors.md": _errors,
@@ -195,6 +197,27 @@ def _routes() -> Iterable[str]:
     yield "## Without a key"
     yield ""
     yield from table(("Route", "What it does"), sorted(others))
+
+
+def _audit() -> Iterable[str]:
+    yield "# The audit"
+    yield ""
+    yield (
+        "`GET /api/v1/audit` lists who did what to the workspace, newest first: the moment by the"
+        " database's clock, the key with the name it had, what it was done to, the id of the"
+        " request. An entry is written in the transaction that does the thing, so there is neither"
+        " without the other; what was refused, or changed nothing, leaves none. `details` hold no"
+        " secret and no text of a template. It takes the scope `admin`; a key that is limited to"
+        " environments sees what concerns those alone. What the operator did to the workspace from"
+        " the command line has the actor `operator`; lanes and master keys concern every workspace"
+        " and are shown to none, but stand in the table `audit_log`. Submitting, canceling and"
+        " replaying runs is use, not change: the runs themselves say when, and by which key they"
+        " were made. Entries are kept for good: this version removes none."
+    )
+    yield ""
+    yield from table(
+        ("Action", "What happened"), [(f"`{one}`", audit.MEANINGS[one]) for one in audit.Action]
+    )
 
 
 def _make() -> Iterable[str]:

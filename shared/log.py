@@ -52,6 +52,12 @@ class Spell:
             self._began_at, self._failures = None, 0
 
 
+def request_id() -> str | None:
+    """The id of the request that is being answered, if one is."""
+    found: str | None = structlog.contextvars.get_contextvars().get("request_id")
+    return found
+
+
 def configure(level: str = "INFO", *, as_json: bool | None = None) -> None:
     """Set up logging for the process: JSON lines, or columns when a person is watching."""
     if as_json is None:

@@ -10,14 +10,17 @@ import msgspec
 from shared import crashpoints
 from shared.clock import rfc3339
 from shared.deps import Deps
+from shared.domain.audit import Action
 from shared.domain.paging import Page, Slice
 from shared.domain.recovery import Window
 from shared.errors import ConflictError, NotFoundError, RateLimitedError
 from shared.ids import DeliveryId, EndpointId, RunId, parse
-from shared.services import environments, webhooks
+from shared.services import audit, environments, webhooks
+from shared.services.audit import Target
 from shared.services.keys import Principal
 from shared.store import delivery_log, redelivery, submitting, workspaces
 from shared.store.database import Tx
+from shared.store.delivery_log import FoundDelivery
 from shared.store.paging import Listed
 from shared.store.redelivery import Missed
 from shared.store.tables import EndpointRow
@@ -54,12 +57,7 @@ async def of_endpoint(
 
 async def get(deps: Deps, principal: Principal, delivery_id: str) -> msgspec.Raw:
     """One delivery with its attempts. Raises `NotFoundError`."""
-    found = parse(delivery_id)
-    row = found and await delivery_log.find(deps.store, principal.workspace_id, DeliveryId(found))
-    if not row:
-        raise NotFoundError
-    environments.demand(principal, row.environment_ids)
-    return row.json
+    return (await _find(deps, principal, delivery_id)).json
 
 
 async def resend(deps: Deps, principal: Principal, delivery_id: str) -> msgspec.Raw:
@@ -67,14 +65,18 @@ async def resend(deps: Deps, principal: Principal, delivery_id: str) -> msgspec.
 
     Raises `NotFoundError`, or `ConflictError` for a pending one and for a disabled endpoint.
     """
-    await get(deps, principal, delivery_id)
-    was = await redelivery.resend(deps.store, principal.workspace_id, DeliveryId(UUID(delivery_id)))
-    if was is None:
-        raise NotFoundError
-    if was.status == "pending":
-        raise ConflictError("This delivery is still being made.", code="delivery_pending")
-    if not was.wanted:
-        raise _disabled()
+    row = await _find(deps, principal, delivery_id)
+    found = DeliveryId(UUID(delivery_id))
+    async with deps.store.transaction() as tx:
+        was = await redelivery.resend(tx, principal.workspace_id, found)
+        if was is None:
+            raise NotFoundError
+        if was.status == "pending":
+            raise ConflictError("This delivery is still being made.", code="delivery_pending")
+        if not was.wanted:
+            raise _disabled()
+        target = Target("delivery", found, was.type, tuple(row.environment_ids))
+        await audit.note(tx, principal, Action.DELIVERY_RESENT, target)
     return await get(deps, principal, delivery_id)
 
 
@@ -92,6 +94,7 @@ async def ping(deps: Deps, principal: Principal, endpoint_id: str) -> msgspec.Ra
         if wait_s is not None and not deps.settings.dev_mode:
             raise _too_many(wait_s)
         delivery_id = await redelivery.ping(tx, *place)
+        await audit.note(tx, principal, Action.WEBHOOK_TESTED, webhooks.target(row))
     return await get(deps, principal, str(delivery_id))
 
 
@@ -105,19 +108,32 @@ async def recover(deps: Deps, principal: Principal, endpoint_id: str, window: Wi
     async with deps.store.transaction() as tx:
         row = await _enabled(tx, principal, endpoint_id)
     place = (principal.workspace_id, EndpointId(row.id), span)
+    target, details = webhooks.target(row), {"since": rfc3339(span[0])}
     ends_at = deps.clock.monotonic() + deps.settings.request_deadline_s * _RECOVER_SHARE
     recovered = 0
     last: Missed | None = None
     while True:
         after = None if last is None else last.last_id
         batch = min(RECOVER_BATCH, deps.settings.webhook_recover_max - recovered)
-        last = await redelivery.recover(deps.store, *place, after, batch)
+        async with deps.store.transaction() as tx:
+            last = await redelivery.recover(tx, *place, after, batch)
+            if last is not None and last.count and not recovered:  # once a request
+                await audit.note(tx, principal, Action.WEBHOOK_RECOVERED, target, details)
         if last is None:
             return Recovered(recovered, None)
         crashpoints.reach("recover_mid_batch")
         recovered += last.count
         if recovered >= deps.settings.webhook_recover_max or deps.clock.monotonic() > ends_at:
             return Recovered(recovered, rfc3339(last.last_at))
+
+
+async def _find(deps: Deps, principal: Principal, delivery_id: str) -> FoundDelivery:
+    found = parse(delivery_id)
+    row = found and await delivery_log.find(deps.store, principal.workspace_id, DeliveryId(found))
+    if not row:
+        raise NotFoundError
+    environments.demand(principal, row.environment_ids)
+    return row
 
 
 async def _enabled(tx: Tx, principal: Principal, endpoint_id: str) -> EndpointRow:

@@ -9,10 +9,12 @@ from shared.clock import rfc3339
 from shared.deps import Deps
 from shared.domain import environments as rules
 from shared.domain import flaws
+from shared.domain.audit import Action
 from shared.domain.paging import Page, Slice
 from shared.errors import ConflictError, Flaw, ForbiddenError, NotFoundError, UnacceptableError
 from shared.ids import EnvironmentId, WorkspaceId, new_id
-from shared.services import views
+from shared.services import audit, views
+from shared.services.audit import Target
 from shared.services.keys import Principal
 from shared.store import endpoints, workspaces
 from shared.store.database import Tx
@@ -20,6 +22,7 @@ from shared.store.tables import EnvironmentRow, EnvironmentVariableRow
 from shared.vault import VaultError
 
 MAX_VARIABLES = 200
+_FIELDS = {"is_default": "isDefault"}
 
 
 class NewEnvironment(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -75,6 +78,7 @@ async def create(deps: Deps, principal: Principal, body: NewEnvironment) -> Envi
             body.name,
             is_default=first or body.is_default is True,
         )
+        await audit.note(tx, principal, Action.ENVIRONMENT_CREATED, _target(row))
     return _view(row)
 
 
@@ -110,9 +114,13 @@ async def change(
                 )
         if body.name is not None and body.name.lower() != row.name.lower():
             await _name_is_free(tx, principal.workspace_id, body.name)
+        fields = audit.changed(row, name=body.name, is_default=body.is_default)
         await workspaces.update_environment(
             tx, row, name=body.name, is_default=body.is_default or None
         )
+        if fields:
+            details: dict[str, audit.Detail] = {"fields": [_FIELDS.get(one, one) for one in fields]}
+            await audit.note(tx, principal, Action.ENVIRONMENT_CHANGED, _target(row), details)
         return _view(row)
 
 
@@ -136,6 +144,7 @@ async def delete(deps: Deps, principal: Principal, name: str) -> None:
             )
         await endpoints.leave_environment(tx, row.id)
         await workspaces.delete_environment(tx, row)
+        await audit.note(tx, principal, Action.ENVIRONMENT_DELETED, _target(row))
 
 
 async def set_variable(
@@ -156,6 +165,8 @@ async def set_variable(
         place = ("environment_variables", key, environment.id, principal.workspace_id)
         sealed = seal(deps, body.value.encode(), *place)
         row = await workspaces.put_variable(tx, environment, key, sealed, rules.last4(body.value))
+        target = _variable_target(environment, key)
+        await audit.note(tx, principal, Action.VARIABLE_SET, target)
     return _variable_view(row)
 
 
@@ -166,6 +177,8 @@ async def remove_variable(deps: Deps, principal: Principal, name: str, key: str)
         environment = await _environment(tx, principal, name)
         if not rules.is_key(key) or not await workspaces.delete_variable(tx, environment, key):
             raise NotFoundError
+        target = _variable_target(environment, key)
+        await audit.note(tx, principal, Action.VARIABLE_DELETED, target)
 
 
 async def list_variables(deps: Deps, principal: Principal, name: str) -> list[VariableView]:
@@ -228,6 +241,14 @@ async def _environment(tx: Tx, principal: Principal, name: str) -> EnvironmentRo
 async def _name_is_free(tx: Tx, workspace_id: WorkspaceId, name: str) -> None:
     if await workspaces.find_environment(tx, workspace_id, name) is not None:
         raise workspaces.name_taken(name)
+
+
+def _target(row: EnvironmentRow) -> Target:
+    return Target("environment", row.id, row.name, (row.id,))
+
+
+def _variable_target(environment: EnvironmentRow, key: str) -> Target:
+    return Target("variable", environment.id, key, (environment.id,))
 
 
 def _view(row: EnvironmentRow) -> EnvironmentView:

@@ -9,10 +9,12 @@ import msgspec
 from shared.clock import rfc3339
 from shared.deps import Deps
 from shared.domain import api_keys, flaws
+from shared.domain.audit import Action
 from shared.domain.paging import Page, Slice
 from shared.errors import Flaw, NotFoundError
 from shared.ids import KeyId, WorkspaceId, new_id, parse
-from shared.services import environments, views
+from shared.services import audit, environments, views
+from shared.services.audit import Operator, Target
 from shared.services.keys import SCOPES, Principal
 from shared.store import workspaces
 from shared.store.tables import ApiKeyRow
@@ -66,6 +68,7 @@ async def create(deps: Deps, principal: Principal, body: NewKey) -> CreatedKey:
         columns, text = _columns(principal.workspace_id, body.name, body.scopes)
         columns |= {"environment_ids": environment_ids, "expires_at": body.expires_at}
         row = await workspaces.insert_key(tx, columns)
+        await audit.note(tx, principal, Action.KEY_CREATED, _target(row), {"scopes": row.scopes})
         names = await workspaces.environment_names(tx, principal.workspace_id, environment_ids)
     view = _view(row, [names[environment_id] for environment_id in environment_ids])
     return CreatedKey(**msgspec.structs.asdict(view), key=text)
@@ -81,6 +84,8 @@ async def create_for(
             raise NotFoundError
         columns, text = _columns(workspace_id, name, scopes)
         row = await workspaces.insert_key(tx, columns)
+        by = Operator(workspace_id)
+        await audit.note(tx, by, Action.KEY_CREATED, _target(row), {"scopes": row.scopes})
     return CreatedKey(**msgspec.structs.asdict(_view(row, [])), key=text)
 
 
@@ -106,6 +111,7 @@ async def revoke(deps: Deps, principal: Principal, key_id: str) -> None:
             raise NotFoundError
         environments.demand(principal, row.environment_ids)
         await workspaces.revoke_key(tx, row)
+        await audit.note(tx, principal, Action.KEY_REVOKED, _target(row))
     deps.keys.discard(row.lookup_id)
 
 
@@ -138,6 +144,10 @@ def _columns(
         "scopes": [scope for scope in SCOPES if scope in scopes],
     }
     return columns, made.text
+
+
+def _target(row: ApiKeyRow) -> Target:
+    return Target("key", row.id, row.name, tuple(row.environment_ids))
 
 
 def _view(row: ApiKeyRow, environment_names: list[str]) -> KeyView:

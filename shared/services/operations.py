@@ -3,7 +3,10 @@
 import msgspec
 
 from shared.deps import Deps
+from shared.domain.audit import Action
 from shared.domain.states import Lane
+from shared.services import audit
+from shared.services.audit import Operator, Target
 from shared.store import pauses
 
 
@@ -20,13 +23,17 @@ async def pause(deps: Deps, lane: Lane) -> None:
 
     The row is what counts: should Redis be emptied, the sweeper pauses the lane there again.
     """
-    await pauses.pause(deps.store, lane)
+    async with deps.store.transaction() as tx:
+        if await pauses.pause(tx, lane):
+            await audit.note(tx, Operator(), Action.LANE_PAUSED, Target("lane", None, lane.value))
     await deps.lanes.pause(lane)
 
 
 async def resume(deps: Deps, lane: Lane) -> None:
     """Let a lane's runs start again."""
-    await pauses.resume(deps.store, lane)
+    async with deps.store.transaction() as tx:
+        if await pauses.resume(tx, lane):
+            await audit.note(tx, Operator(), Action.LANE_RESUMED, Target("lane", None, lane.value))
     await deps.lanes.resume(lane)
 
 

@@ -8,13 +8,14 @@ from shared.clock import rfc3339
 from shared.deps import Deps
 from shared.domain import flaws, versions
 from shared.domain import prompts as rules
+from shared.domain.audit import Action
 from shared.domain.completions import ModelParams
 from shared.domain.paging import Page, Slice
 from shared.domain.states import Memory
 from shared.domain.versions import MessageBody, ResponseFormat
 from shared.errors import ConflictError, Flaw, NotFoundError
 from shared.ids import VersionId, WorkspaceId, parse
-from shared.services import views
+from shared.services import audit, views
 from shared.services.keys import Principal
 from shared.store import prompts, submitting, workspaces
 from shared.store.database import Tx
@@ -126,6 +127,7 @@ async def create(deps: Deps, principal: Principal, body: NewPrompt) -> PromptVie
         elif await prompts.is_taken(tx, workspace_id, slug):
             raise prompts.slug_taken(slug)
         row = await prompts.insert(tx, workspace_id, slug, body.name, body.description or "")
+        await audit.note(tx, principal, Action.PROMPT_CREATED, audit.of_prompt(row))
     return _view(row)
 
 
@@ -153,11 +155,16 @@ async def change(deps: Deps, principal: Principal, slug: str, body: PromptChange
     async with deps.store.transaction() as tx:
         await workspaces.change_catalog(tx, workspace_id)
         row = await _prompt(tx, workspace_id, slug)
+        fields = audit.changed(row, slug=body.slug, name=body.name, description=body.description)
         if body.slug is not None and body.slug != row.slug:
             if await prompts.is_taken(tx, workspace_id, body.slug):
                 raise prompts.slug_taken(body.slug)
             await prompts.rename(tx, row, body.slug)
         await prompts.describe(tx, row, name=body.name, description=body.description)
+        if fields:
+            await audit.note(
+                tx, principal, Action.PROMPT_CHANGED, audit.of_prompt(row), {"fields": fields}
+            )
         return _view(row)
 
 
@@ -165,7 +172,9 @@ async def delete(deps: Deps, principal: Principal, slug: str) -> None:
     """Hide a prompt; what it has running goes on."""
     async with deps.store.transaction() as tx:
         await workspaces.change_catalog(tx, principal.workspace_id)
-        await prompts.remove(tx, await _prompt(tx, principal.workspace_id, slug))
+        row = await _prompt(tx, principal.workspace_id, slug)
+        await prompts.remove(tx, row)
+        await audit.note(tx, principal, Action.PROMPT_DELETED, audit.of_prompt(row))
 
 
 async def add_version(
@@ -184,6 +193,8 @@ async def add_version(
         row = await prompts.insert_version(
             tx, prompt, stored, warnings, publish=publish is not False
         )
+        target, details = audit.of_version(prompt, row), {"published": publish is not False}
+        await audit.note(tx, principal, Action.VERSION_CREATED, target, details)
     return _version_view(row)
 
 
@@ -205,6 +216,7 @@ async def publish(deps: Deps, principal: Principal, slug: str, number: str) -> V
         row = await _version(tx, prompt, rules.number_of(number))
         if row.published_at is None:
             await prompts.publish(tx, row)
+            await audit.note(tx, principal, Action.VERSION_PUBLISHED, audit.of_version(prompt, row))
         return _version_view(row)
 
 
@@ -337,6 +349,9 @@ async def _record(
             "key_id": principal.key_id,
         },
     )
+    action = Action.TAG_REMOVED if to_number is None else Action.TAG_MOVED
+    details = {"prompt": prompt.slug, "from": from_number, "to": to_number}
+    await audit.note(tx, principal, action, audit.Target("tag", prompt.id, tag), details)
 
 
 def _view(row: PromptRow) -> PromptView:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import msgspec
@@ -14,21 +15,24 @@ from shared.clock import rfc3339
 from shared.deps import Deps
 from shared.domain import flaws, signing, webhook_urls
 from shared.domain import webhooks as rules
+from shared.domain.audit import Action
 from shared.domain.paging import Page, Slice
 from shared.domain.states import WebhookFormat
 from shared.domain.webhook_urls import Policy
 from shared.errors import ConflictError, NotFoundError
 from shared.ids import EndpointId, new_id, parse
-from shared.services import environments, views
+from shared.services import audit, environments, views
+from shared.services.audit import Target
 from shared.services.keys import Principal
 from shared.store import endpoints, failing, workspaces
 from shared.store.database import Tx
-from shared.store.tables import EndpointRow
+from shared.store.tables import EndpointRow, WebhookSecretRow
 from shared.vault import VaultError
 
 MAX_ENDPOINTS = 50  # of one environment
 MAX_SECRETS = 3
 MAX_OVERLAP_S = 7 * 86_400
+_FIELDS = {"environment_ids": "environments", "include_output": "includeOutput"}
 
 _log = log.get(__name__)
 
@@ -125,6 +129,7 @@ async def create(deps: Deps, principal: Principal, body: NewWebhook) -> CreatedW
             deps, secret.encode(), "webhook_secrets", secret_id, workspace_id
         )
         await endpoints.insert_secret(tx, secret_id, workspace_id, endpoint_id, sealed)
+        await audit.note(tx, principal, Action.WEBHOOK_CREATED, target(row))
         view = _view(deps, row, await _around(tx, principal, [row]))
     return CreatedWebhook(**msgspec.structs.asdict(view), secret=secret)
 
@@ -147,18 +152,14 @@ async def get(deps: Deps, principal: Principal, endpoint_id: str) -> WebhookView
 
 
 async def secret(deps: Deps, principal: Principal, endpoint_id: str) -> SecretView:
-    """Show the newest secret of an endpoint; the log says which key asked."""
+    """Show the newest secret of an endpoint; audit and log say which key asked."""
     async with deps.store.transaction() as tx:
         endpoint = await find(tx, principal, endpoint_id)
         row = await endpoints.newest_secret(tx, endpoint.id)
-    if row is None:
-        raise NotFoundError
-    try:
-        text = deps.vault.open(row.sealed, "webhook_secrets", row.id, row.workspace_id).decode()
-    except VaultError as error:
-        raise ConflictError(
-            "No configured master key opens this secret.", code="no_master_key"
-        ) from error
+        if row is None:
+            raise NotFoundError
+        text = _opened(deps, row)
+        await audit.note(tx, principal, Action.WEBHOOK_SECRET_READ, target(endpoint))
     _log.info("webhook_secret_shown", endpoint_id=str(endpoint.id), key_id=str(principal.key_id))
     return SecretView(secret=text)
 
@@ -179,7 +180,11 @@ async def change(
             await _demand_room(tx, principal, columns["environment_ids"], besides=row.id)
         if columns.get("url", row.url) != row.url:
             await failing.forget(tx, row.id)
+        fields = audit.changed(row, **columns)
         await endpoints.change(tx, row, columns)
+        if fields:
+            details: dict[str, audit.Detail] = {"fields": [_FIELDS.get(one, one) for one in fields]}
+            await audit.note(tx, principal, Action.WEBHOOK_CHANGED, target(row), details)
         return _view(deps, row, await _around(tx, principal, [row]))
 
 
@@ -208,6 +213,8 @@ async def rotate(
         await endpoints.insert_secret(
             tx, secret_id, principal.workspace_id, EndpointId(row.id), sealed
         )
+        details = {"overlapSeconds": overlap_s}
+        await audit.note(tx, principal, Action.WEBHOOK_SECRET_ROTATED, target(row), details)
     _log.info(
         "webhook_secret_rotated",
         endpoint_id=str(row.id),
@@ -230,6 +237,7 @@ async def enable(deps: Deps, principal: Principal, endpoint_id: str) -> WebhookV
             raise ConflictError("The environments of this webhook are deleted: name others first.")
         await endpoints.enable(tx, row)
         await failing.forget(tx, row.id)
+        await audit.note(tx, principal, Action.WEBHOOK_ENABLED, target(row))
         return _view(deps, row, await _around(tx, principal, [row]))
 
 
@@ -237,7 +245,9 @@ async def delete(deps: Deps, principal: Principal, endpoint_id: str) -> None:
     """Hide an endpoint and cancel what was still to be delivered to it."""
     async with deps.store.transaction() as tx:
         await workspaces.hold(tx, principal.workspace_id)
-        await endpoints.remove(tx, await find(tx, principal, endpoint_id))
+        row = await find(tx, principal, endpoint_id)
+        await endpoints.remove(tx, row)
+        await audit.note(tx, principal, Action.WEBHOOK_DELETED, target(row))
 
 
 async def find(tx: Tx, principal: Principal, endpoint_id: str) -> EndpointRow:
@@ -248,6 +258,20 @@ async def find(tx: Tx, principal: Principal, endpoint_id: str) -> EndpointRow:
         raise NotFoundError
     environments.demand(principal, row.environment_ids)
     return row
+
+
+def target(row: EndpointRow) -> Target:
+    """What the audit calls an endpoint: its host, for paths may hold secrets."""
+    return Target("webhook", row.id, urlsplit(row.url).hostname or "", tuple(row.environment_ids))
+
+
+def _opened(deps: Deps, row: WebhookSecretRow) -> str:
+    try:
+        return deps.vault.open(row.sealed, "webhook_secrets", row.id, row.workspace_id).decode()
+    except VaultError as error:
+        raise ConflictError(
+            "No configured master key opens this secret.", code="no_master_key"
+        ) from error
 
 
 def _check(deps: Deps, body: NewWebhook | WebhookChange) -> None:

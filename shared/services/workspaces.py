@@ -7,8 +7,11 @@ import msgspec
 from shared.deps import Deps
 from shared.domain import environments as rules
 from shared.domain import flaws
+from shared.domain.audit import Action
 from shared.errors import Flaw
 from shared.ids import EnvironmentId, WorkspaceId, new_id
+from shared.services import audit
+from shared.services.audit import Operator, Target
 from shared.store import workspaces
 
 
@@ -43,6 +46,8 @@ async def create_workspace(
             await workspaces.insert_environment(
                 tx, workspace_id, EnvironmentId(new_id()), environment, is_default=place == 0
             )
+        target, details = Target("workspace", workspace_id, name), {"environments": [*environments]}
+        await audit.note(tx, Operator(workspace_id), Action.WORKSPACE_CREATED, target, details)
     return WorkspaceView(workspace_id, name, server_credentials, tuple(environments))
 
 

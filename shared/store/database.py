@@ -169,6 +169,12 @@ class Store:
         return connection
 
 
+async def fetch(tx: Tx, statement: str, parameters: Parameters) -> Sequence[Any]:
+    """Run a statement written for `Store.fetch` within a transaction instead."""
+    connection = await tx.connection()
+    return (await connection.exec_driver_sql(statement, dict(parameters))).all()
+
+
 @contextmanager
 def answered_within(seconds: float, connection: AsyncConnection[Any]) -> Iterator[asyncio.Event]:
     """Cut the link when the block takes longer; whoever waits on it is told that it was lost.

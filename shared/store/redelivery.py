@@ -11,7 +11,8 @@ import msgspec
 from sqlalchemy import text
 
 from shared.ids import DeliveryId, EndpointId, WorkspaceId
-from shared.store.database import Store, Tx
+from shared.store import database
+from shared.store.database import Tx
 from shared.store.run_json import UUID7, moment
 
 # An event's id says when it was written, give or take how far a clock can be off.
@@ -59,29 +60,31 @@ async def ping(tx: Tx, workspace_id: WorkspaceId, endpoint_id: EndpointId) -> De
 
 
 class Resent(msgspec.Struct, frozen=True):
-    """What a delivery was, and whether its endpoint takes deliveries."""
+    """What a delivery was, whether its endpoint takes deliveries, and the type of its event."""
 
     status: str
     wanted: bool
+    type: str
 
 
 _RESEND = f"""
 WITH found AS MATERIALIZED (
-    SELECT y.id, y.status, w.disabled_at IS NULL AND w.deleted_at IS NULL AS wanted
+    SELECT y.id, y.status, w.disabled_at IS NULL AND w.deleted_at IS NULL AS wanted, v.type
     FROM deliveries y JOIN webhook_endpoints w ON w.id = y.endpoint_id
+      JOIN events v ON v.id = y.event_id
     WHERE y.workspace_id = %(workspace)s AND y.id = %(delivery)s FOR UPDATE OF y
   ),
   moved AS (
     UPDATE deliveries y {_AGAIN}
     FROM found f WHERE y.id = f.id AND f.wanted AND f.status <> 'pending'
   )
-SELECT status, wanted FROM found
+SELECT status, wanted, type FROM found
 """
 
 
-async def resend(store: Store, workspace_id: WorkspaceId, delivery_id: DeliveryId) -> Resent | None:
+async def resend(tx: Tx, workspace_id: WorkspaceId, delivery_id: DeliveryId) -> Resent | None:
     """Send a delivery again, unless it is pending or its endpoint wants none; `None`: unknown."""
-    rows = await store.fetch(_RESEND, {"workspace": workspace_id, "delivery": delivery_id})
+    rows = await database.fetch(tx, _RESEND, {"workspace": workspace_id, "delivery": delivery_id})
     return Resent(*rows[0]) if rows else None
 
 
@@ -137,7 +140,7 @@ FROM (SELECT count(*) AS missed FROM missed) AS n CROSS JOIN LATERAL (
 
 
 async def recover(
-    store: Store,
+    tx: Tx,
     workspace_id: WorkspaceId,
     endpoint_id: EndpointId,
     window: tuple[datetime, datetime],
@@ -147,7 +150,7 @@ async def recover(
     """Make pending what an endpoint missed within a window, oldest first; `None`: nothing is left.
 
     That is what ended `exhausted` or `canceled`, and events it wants that came while it was
-    disabled. Each batch is a transaction: what a dead caller left is found by the next one.
+    disabled. With a transaction for each batch, what a dead caller left is found by the next.
     """
     since, until = window
     values = {
@@ -160,7 +163,7 @@ async def recover(
         "limit": limit,
         "scan": _SCANNED,
     }
-    rows = await store.fetch(_RECOVER, values)
+    rows = await database.fetch(tx, _RECOVER, values)
     return Missed(*rows[0]) if rows else None
 
 

@@ -402,7 +402,8 @@ async def test_a_recovery_that_was_cut_off_is_simply_repeated(
     await rig.run("UPDATE deliveries SET status = 'exhausted', finished_at = now()")
     window = (datetime.fromisoformat(_ago(60)), datetime.fromisoformat(_ago(-60)))
     place = (rig.tenant.workspace_id, endpoint, window)
-    begun = await redelivery.recover(rig.store, *place, None, 2)
+    async with rig.store.transaction() as tx:
+        begun = await redelivery.recover(tx, *place, None, 2)
 
     recovered = await _recover(client, endpoint)
 

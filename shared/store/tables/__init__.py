@@ -2,6 +2,7 @@
 
 from sqlalchemy import MetaData
 
+from shared.store.tables.audit import AuditRow
 from shared.store.tables.base import Table
 from shared.store.tables.prompts import (
     PromptAliasRow,
@@ -41,6 +42,7 @@ __all__ = [
     "METADATA",
     "ApiKeyRow",
     "AttemptRow",
+    "AuditRow",
     "DeliveryRow",
     "DeliveryTryRow",
     "EndpointRow",

@@ -61,12 +61,16 @@ class ApiKeyRow(Table, table=True):
 
 
 class EnvironmentRow(Table, table=True):
-    """`production`, `staging`, …: scopes variables and webhooks. One is the default."""
+    """`production`, `staging`, …: scopes variables and webhooks. One is the default.
+
+    With `deleting_at` it takes no runs any more; those it had are being canceled.
+    """
 
     __tablename__ = "environments"
     __table_args__ = (
         UniqueConstraint("workspace_id", "id"),
         CheckConstraint("NOT (is_default AND deleted_at IS NOT NULL)", name="default_is_alive"),
+        CheckConstraint("NOT (is_default AND deleting_at IS NOT NULL)", name="default_stays"),
         Index(
             "uq_environments_name",
             "workspace_id",
@@ -90,6 +94,7 @@ class EnvironmentRow(Table, table=True):
     created_at: datetime = Field(
         default=None, sa_type=UtcDateTime, sa_column_kwargs={"server_default": func.now()}
     )
+    deleting_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     deleted_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 

@@ -1,0 +1,71 @@
+"""The words of the audit: what can be done to a workspace, and to what kind of thing."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class Action(StrEnum):
+    """What was done. The names are stable; `MEANINGS` says them in a sentence."""
+
+    PROMPT_CREATED = "prompt.created"
+    PROMPT_CHANGED = "prompt.changed"
+    PROMPT_DELETED = "prompt.deleted"
+    VERSION_CREATED = "version.created"
+    VERSION_PUBLISHED = "version.published"
+    TAG_MOVED = "tag.moved"
+    TAG_REMOVED = "tag.removed"
+    ENVIRONMENT_CREATED = "environment.created"
+    ENVIRONMENT_CHANGED = "environment.changed"
+    ENVIRONMENT_CLOSED = "environment.closed"
+    ENVIRONMENT_DELETED = "environment.deleted"
+    VARIABLE_SET = "variable.set"
+    VARIABLE_DELETED = "variable.deleted"
+    WEBHOOK_CREATED = "webhook.created"
+    WEBHOOK_CHANGED = "webhook.changed"
+    WEBHOOK_DELETED = "webhook.deleted"
+    WEBHOOK_ENABLED = "webhook.enabled"
+    WEBHOOK_TESTED = "webhook.tested"
+    WEBHOOK_RECOVERED = "webhook.recovered"
+    WEBHOOK_SECRET_READ = "webhook.secret_read"  # noqa: S105 (a name, no secret)
+    WEBHOOK_SECRET_ROTATED = "webhook.secret_rotated"  # noqa: S105
+    DELIVERY_RESENT = "delivery.resent"
+    KEY_CREATED = "key.created"
+    KEY_REVOKED = "key.revoked"
+    WORKSPACE_CREATED = "workspace.created"
+    LANE_PAUSED = "lane.paused"
+    LANE_RESUMED = "lane.resumed"
+    SECRETS_ROTATED = "secrets.rotated"
+
+
+MEANINGS: Mapping[Action, str] = {
+    Action.PROMPT_CREATED: "A prompt was added.",
+    Action.PROMPT_CHANGED: "A prompt was renamed or described; `fields` names what differs.",
+    Action.PROMPT_DELETED: "A prompt was hidden.",
+    Action.VERSION_CREATED: "A version was added, `published` at once or as a draft.",
+    Action.VERSION_PUBLISHED: "A draft became reachable, and immutable.",
+    Action.TAG_MOVED: "A tag was pointed at a version: `from` which number `to` which.",
+    Action.TAG_REMOVED: "A tag was taken away from the version `from`.",
+    Action.ENVIRONMENT_CREATED: "An environment was added.",
+    Action.ENVIRONMENT_CHANGED: "It was renamed or made the default; `fields` names what differs.",
+    Action.ENVIRONMENT_CLOSED: "Its forced deletion began: it takes no runs, and those it had are "
+    "canceled.",
+    Action.ENVIRONMENT_DELETED: "An environment was deleted, and its variables destroyed.",
+    Action.VARIABLE_SET: "A variable was set or replaced.",
+    Action.VARIABLE_DELETED: "A variable was destroyed.",
+    Action.WEBHOOK_CREATED: "An endpoint was added.",
+    Action.WEBHOOK_CHANGED: "An endpoint was changed; `fields` names what differs.",
+    Action.WEBHOOK_DELETED: "An endpoint was deleted.",
+    Action.WEBHOOK_ENABLED: "An endpoint takes deliveries again.",
+    Action.WEBHOOK_TESTED: "An endpoint was sent a `ping`.",
+    Action.WEBHOOK_RECOVERED: "What an endpoint missed `since` a moment was made pending again.",
+    Action.WEBHOOK_SECRET_READ: "A signing secret was shown.",
+    Action.WEBHOOK_SECRET_ROTATED: "An endpoint got a new secret; the old ones sign along for "
+    "`overlapSeconds`.",
+    Action.DELIVERY_RESENT: "A delivery was sent again by hand.",
+    Action.KEY_CREATED: "An API key with these `scopes` was made.",
+    Action.KEY_REVOKED: "An API key was revoked.",
+    Action.WORKSPACE_CREATED: "The operator made the workspace.",
+    Action.LANE_PAUSED: "The operator paused a lane, for every workspace.",
+    Action.LANE_RESUMED: "The operator let a lane go on.",
+    Action.SECRETS_ROTATED: "The operator sealed secrets anew, under the master key `to`.",
+}

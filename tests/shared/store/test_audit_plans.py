@@ -1,0 +1,46 @@
+"""The audit is read through an index, whatever is asked for and however long it is."""
+
+from typing import Any
+
+import pytest
+
+from shared.deps import Deps
+from shared.domain.audit import Action
+from shared.domain.paging import Page
+from shared.ids import new_id
+from shared.store import audit
+from shared.store.audit import AuditFilter
+from tests.factories import Tenant
+
+_FILL = """
+INSERT INTO audit_log (id, workspace_id, actor, key_id, action, target_kind, target_id, target_name)
+SELECT gen_random_uuid(), %(workspace)s, 'key', gen_random_uuid(), 'tag.moved', 'tag',
+  gen_random_uuid(), 'tag ' || n
+FROM generate_series(1, 5000) n
+"""
+_READ = """
+SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'audit_log'
+"""
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        AuditFilter(),
+        AuditFilter(action=Action.KEY_REVOKED),
+        AuditFilter(key=new_id()),
+        AuditFilter(target_id=new_id()),
+        AuditFilter(target_name="nobody"),
+    ],
+)
+async def test_a_page_reads_little_more_than_it_shows(
+    deps: Deps, tenant: Tenant, wanted: AuditFilter
+) -> None:
+    await deps.store.execute(_FILL, {"workspace": tenant.workspace_id})
+
+    async with deps.store.transaction() as tx:
+        await audit.listed(tx, tenant.workspace_id, wanted, Page(limit=20))
+        connection = await tx.connection()
+        read: Any = (await connection.exec_driver_sql(_READ)).scalar()
+
+    assert read <= 21
