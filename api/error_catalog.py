@@ -124,10 +124,16 @@ REQUEST_ERRORS: tuple[RequestError, ...] = (
         "`nextTryAt` says when that is.",
     ),
     RequestError(
+        "environment_deleting",
+        409,
+        "The environment is being deleted by force and cannot be changed any more.",
+        "Repeat its deletion, which goes on where it was.",
+    ),
+    RequestError(
         "environment_in_use",
         409,
-        "Runs of this environment wait or run.",
-        "Let them end, or cancel them.",
+        "Runs of this environment wait or run; `detail` says how many.",
+        "Let them end, or delete it with `?force=true`, which cancels them.",
     ),
     RequestError(
         "idempotency_key_in_use",

@@ -184,6 +184,7 @@ _NULL = frozenset(
     {
         "cancelRequestedAt",
         "continueFrom",
+        "deletingSince",
         "disabledAt",
         "disabledReason",
         "error",

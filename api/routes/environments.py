@@ -1,13 +1,16 @@
 """Environments and their write-only variables."""
 
+from typing import Annotated
+
 from litestar import delete, get, patch, post, put
 from litestar.di import NamedDependency
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, JSONBody, QueryParameter
 
 from api.auth import SCOPE
 from api.paging import DEPENDENCIES, Asked, Cursors, Listing
 from shared.deps import Deps
-from shared.services import environments
+from shared.errors import BadRequestError, Flaw
+from shared.services import environment_deletion, environments
 from shared.services.environments import (
     EnvironmentChange,
     EnvironmentView,
@@ -61,12 +64,31 @@ async def change_environment(
     return await environments.change(deps, principal, name, data)
 
 
+_ForceQuery = Annotated[
+    str | None,
+    QueryParameter(
+        description="`true` cancels its runs first.",
+        schema_extra={"one_of": None, "type": "boolean", "default": False},
+    ),
+]
+
+
 @delete("/environments/{name:str}", opt=_WRITE, summary="Delete an environment")
 async def delete_environment(
-    name: FromPath[str], principal: NamedDependency[Principal], deps: NamedDependency[Deps]
+    name: FromPath[str],
+    principal: NamedDependency[Principal],
+    deps: NamedDependency[Deps],
+    force: _ForceQuery = None,
 ) -> None:
-    """Hide an environment and destroy its variables; refused while runs of it wait or run."""
-    await environments.delete(deps, principal, name)
+    """Hide an environment and destroy its variables; refused while runs of it wait or run.
+
+    With `force` it takes no more runs from that moment, and those it has are canceled, with their
+    webhooks. Where that takes longer than a request may, or a request is cut off, repeat it.
+    """
+    if force not in {None, "true", "false"}:
+        message = "force is true or false."
+        raise BadRequestError(message, flaws=[Flaw("", message)])
+    await environment_deletion.delete(deps, principal, name, force=force == "true")
 
 
 @get(

@@ -16,7 +16,7 @@ from shared.ids import EnvironmentId, WorkspaceId, new_id
 from shared.services import audit, views
 from shared.services.audit import Target
 from shared.services.keys import Principal
-from shared.store import endpoints, workspaces
+from shared.store import workspaces
 from shared.store.database import Tx
 from shared.store.tables import EnvironmentRow, EnvironmentVariableRow
 from shared.vault import VaultError
@@ -52,6 +52,7 @@ class EnvironmentView(msgspec.Struct, frozen=True, rename="camel"):
     name: str
     is_default: bool
     created_at: str
+    deleting_since: str | None
 
 
 class VariableView(msgspec.Struct, frozen=True, rename="camel"):
@@ -78,7 +79,7 @@ async def create(deps: Deps, principal: Principal, body: NewEnvironment) -> Envi
             body.name,
             is_default=first or body.is_default is True,
         )
-        await audit.note(tx, principal, Action.ENVIRONMENT_CREATED, _target(row))
+        await audit.note(tx, principal, Action.ENVIRONMENT_CREATED, target(row))
     return _view(row)
 
 
@@ -94,7 +95,7 @@ async def listed(deps: Deps, principal: Principal, page: Page) -> Slice[Environm
 async def get(deps: Deps, principal: Principal, name: str) -> EnvironmentView:
     """Read an environment by name, in any spelling."""
     async with deps.store.transaction() as tx:
-        return _view(await _environment(tx, principal, name))
+        return _view(await find(tx, principal, name))
 
 
 async def change(
@@ -104,7 +105,7 @@ async def change(
     flaws.refuse(*rules.name_flaws(body.name))
     async with deps.store.transaction() as tx:
         await workspaces.change_catalog(tx, principal.workspace_id)
-        row = await _environment(tx, principal, name)
+        row = await _kept(tx, principal, name)
         if body.is_default is not None and body.is_default != row.is_default:
             demand(principal, ())  # it changes another environment too
             if not body.is_default:
@@ -120,31 +121,8 @@ async def change(
         )
         if fields:
             details: dict[str, audit.Detail] = {"fields": [_FIELDS.get(one, one) for one in fields]}
-            await audit.note(tx, principal, Action.ENVIRONMENT_CHANGED, _target(row), details)
+            await audit.note(tx, principal, Action.ENVIRONMENT_CHANGED, target(row), details)
         return _view(row)
-
-
-async def delete(deps: Deps, principal: Principal, name: str) -> None:
-    """Hide an environment and destroy its variables; webhooks for it alone are disabled.
-
-    Raises `ConflictError` for the default one and while runs of it wait or run.
-    """
-    async with deps.store.transaction() as tx:
-        await workspaces.change_catalog(tx, principal.workspace_id)
-        row = await _environment(tx, principal, name)
-        if row.is_default:
-            raise ConflictError(
-                "This is the default environment: make another one the default first.",
-                code="default_environment",
-            )
-        if await workspaces.live_runs_in(tx, row.id):
-            raise ConflictError(
-                "Runs of this environment wait or run: let them end or cancel them first.",
-                code="environment_in_use",
-            )
-        await endpoints.leave_environment(tx, row.id)
-        await workspaces.delete_environment(tx, row)
-        await audit.note(tx, principal, Action.ENVIRONMENT_DELETED, _target(row))
 
 
 async def set_variable(
@@ -154,7 +132,7 @@ async def set_variable(
     flaws.refuse(*rules.variable_flaws(key, body.value))
     async with deps.store.transaction() as tx:
         await workspaces.change_catalog(tx, principal.workspace_id)
-        environment = await _environment(tx, principal, name)
+        environment = await _kept(tx, principal, name)
         if (
             await workspaces.find_variable(tx, environment.id, key) is None
             and await workspaces.count_variables(tx, environment.id) >= MAX_VARIABLES
@@ -165,8 +143,8 @@ async def set_variable(
         place = ("environment_variables", key, environment.id, principal.workspace_id)
         sealed = seal(deps, body.value.encode(), *place)
         row = await workspaces.put_variable(tx, environment, key, sealed, rules.last4(body.value))
-        target = _variable_target(environment, key)
-        await audit.note(tx, principal, Action.VARIABLE_SET, target)
+        on = _variable_target(environment, key)
+        await audit.note(tx, principal, Action.VARIABLE_SET, on)
     return _variable_view(row)
 
 
@@ -174,17 +152,17 @@ async def remove_variable(deps: Deps, principal: Principal, name: str, key: str)
     """Destroy a variable."""
     async with deps.store.transaction() as tx:
         await workspaces.change_catalog(tx, principal.workspace_id)
-        environment = await _environment(tx, principal, name)
+        environment = await find(tx, principal, name)
         if not rules.is_key(key) or not await workspaces.delete_variable(tx, environment, key):
             raise NotFoundError
-        target = _variable_target(environment, key)
-        await audit.note(tx, principal, Action.VARIABLE_DELETED, target)
+        on = _variable_target(environment, key)
+        await audit.note(tx, principal, Action.VARIABLE_DELETED, on)
 
 
 async def list_variables(deps: Deps, principal: Principal, name: str) -> list[VariableView]:
     """List the variables of an environment by name."""
     async with deps.store.transaction() as tx:
-        environment = await _environment(tx, principal, name)
+        environment = await find(tx, principal, name)
         found = await workspaces.variables(tx, environment.id)
     return [_variable_view(row) for row in found]
 
@@ -228,7 +206,8 @@ async def named(tx: Tx, principal: Principal, names: Sequence[str]) -> list[UUID
     return environment_ids
 
 
-async def _environment(tx: Tx, principal: Principal, name: str) -> EnvironmentRow:
+async def find(tx: Tx, principal: Principal, name: str) -> EnvironmentRow:
+    """An environment by name. Raises `NotFoundError`, and `ForbiddenError` beyond the key's."""
     row: EnvironmentRow | None = None
     if rules.is_name(name):
         row = await workspaces.find_environment(tx, principal.workspace_id, name)
@@ -238,13 +217,21 @@ async def _environment(tx: Tx, principal: Principal, name: str) -> EnvironmentRo
     return row
 
 
+def target(row: EnvironmentRow) -> Target:
+    """What the audit calls an environment."""
+    return Target("environment", row.id, row.name, (row.id,))
+
+
+async def _kept(tx: Tx, principal: Principal, name: str) -> EnvironmentRow:
+    row = await find(tx, principal, name)
+    if row.deleting_at is not None:
+        raise ConflictError("This environment is being deleted.", code="environment_deleting")
+    return row
+
+
 async def _name_is_free(tx: Tx, workspace_id: WorkspaceId, name: str) -> None:
     if await workspaces.find_environment(tx, workspace_id, name) is not None:
         raise workspaces.name_taken(name)
-
-
-def _target(row: EnvironmentRow) -> Target:
-    return Target("environment", row.id, row.name, (row.id,))
 
 
 def _variable_target(environment: EnvironmentRow, key: str) -> Target:
@@ -257,6 +244,7 @@ def _view(row: EnvironmentRow) -> EnvironmentView:
         name=row.name,
         is_default=row.is_default,
         created_at=rfc3339(row.created_at),
+        deleting_since=views.moment(row.deleting_at),
     )
 
 

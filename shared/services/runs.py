@@ -73,15 +73,18 @@ async def cancel(deps: Deps, principal: Principal, run_id: RunId) -> tuple[str, 
         status, following = answer
         await rings.ring_turns(deps, [following])
         if status == RunStatus.RUNNING:
-            await _tell_worker(deps, run_id)
+            await tell_worker(deps, run_id)
         else:
             rings.announce(deps, run_id)
     stopping = answer is not None and answer[0] == RunStatus.RUNNING
     return await read(deps, principal, run_id), stopping
 
 
-async def _tell_worker(deps: Deps, run_id: RunId) -> None:
-    """The worker also learns of it with its next lease renewal, should this not reach it."""
+async def tell_worker(deps: Deps, run_id: RunId) -> None:
+    """Pass on that a run is to stop.
+
+    The worker also learns of it with its next lease renewal, should this not reach it.
+    """
     try:
         async with asyncio.timeout(deps.settings.ring_budget_s):
             await deps.lanes.cancel(run_id)

@@ -47,7 +47,8 @@ WITH RECURSIVE place AS (
     FOR UPDATE SKIP LOCKED
   ),
   stop AS MATERIALIZED (
-    SELECT w.id, w.disabled_at IS NULL AND w.deleted_at IS NULL AS wanted,
+    SELECT w.id, w.deleted_at IS NULL AND (w.disabled_at IS NULL
+        OR coalesce(w.disabled_reason, '') = 'environment_deleted') AS wanted,
       CASE WHEN f.paused_until IS NULL THEN coalesce(b.room, %(room)s)
         WHEN f.endpoint_id IN (SELECT endpoint_id FROM probed) THEN 1 ELSE 0 END AS room
     FROM (SELECT endpoint_id FROM place WHERE endpoint_id IS NOT NULL LIMIT {ENDPOINTS}) p
@@ -108,7 +109,8 @@ async def claim_due(
     """Lease deliveries whose time has come, of each endpoint the longest due first.
 
     An endpoint gets as many as `rooms` says, else `room`; one that is paused none, and one probe
-    when its pause is over. Whatever waits for one that was disabled or deleted is canceled.
+    when its pause is over. Whatever waits for one that was disabled or deleted is canceled;
+    one whose environments are deleted gets what they left: the ends of their last runs.
     """
     given = rooms or {}
     rows = await store.fetch(

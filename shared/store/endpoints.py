@@ -15,6 +15,9 @@ from shared.store.database import Tx
 from shared.store.tables import DeliveryRow, EndpointRow, EventRow, WebhookSecretRow
 from shared.store.tables.base import NOW
 
+ENVIRONMENT_DELETED = "environment_deleted"
+"""Why an endpoint is disabled that still gets what was written for it."""
+
 _LIVE_SECRET = or_(
     col(WebhookSecretRow.expires_at).is_(None), col(WebhookSecretRow.expires_at) > NOW
 )
@@ -73,8 +76,11 @@ async def enable(tx: Tx, row: EndpointRow) -> None:
     await change(tx, row, {"disabled_at": None, "disabled_reason": None})
 
 
-async def leave_environment(tx: Tx, environment_id: UUID) -> None:
-    """Disable endpoints that name no other environment, and cancel what is due from this one."""
+async def leave_environment(tx: Tx, environment_id: UUID, since: datetime | None) -> None:
+    """Disable endpoints that name no other environment, and cancel what is due from this one.
+
+    But not events `since` its deletion began: they tell of the runs that were canceled for it.
+    """
     alone = _locked(
         select(col(EndpointRow.id)).where(
             workspaces.limited_to(col(EndpointRow.environment_ids), [environment_id]),
@@ -85,13 +91,15 @@ async def leave_environment(tx: Tx, environment_id: UUID) -> None:
     await tx.execute(
         update(EndpointRow)
         .where(col(EndpointRow.id).in_(alone))
-        .values(disabled_at=NOW, disabled_reason="environment_deleted")
+        .values(disabled_at=NOW, disabled_reason=ENVIRONMENT_DELETED)
         .execution_options(synchronize_session=False)
     )
     event = select(col(EventRow.id)).where(
         col(EventRow.id) == col(DeliveryRow.event_id),
         col(EventRow.environment_id) == environment_id,
     )
+    if since is not None:
+        event = event.where(col(EventRow.created_at) < since)
     await _cancel_deliveries(tx, event.exists())
 
 

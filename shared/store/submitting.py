@@ -287,7 +287,7 @@ LEFT JOIN prompt_versions v ON v.prompt_id = p.id AND v.published_at IS NOT NULL
     ELSE (SELECT n.id FROM prompt_versions n WHERE n.prompt_id = p.id
       AND n.published_at IS NOT NULL ORDER BY n.published_at DESC, n.number DESC LIMIT 1) END
 LEFT JOIN environments e ON e.workspace_id = w.id AND e.deleted_at IS NULL
-  AND CASE WHEN %(environment)s::text IS NULL THEN e.is_default
+  AND e.deleting_at IS NULL AND CASE WHEN %(environment)s::text IS NULL THEN e.is_default
     ELSE lower(e.name) = lower(%(environment)s) END
 WHERE w.id = %(workspace)s
 """

@@ -18,7 +18,6 @@ from shared.store.tables import (
     ApiKeyRow,
     EnvironmentRow,
     EnvironmentVariableRow,
-    RunRow,
     WorkspaceRow,
 )
 from shared.store.tables.base import NOW
@@ -191,13 +190,14 @@ async def find_environment(tx: Tx, workspace_id: WorkspaceId, name: str) -> Envi
 async def environment_ids(
     tx: Tx, workspace_id: WorkspaceId, names: Iterable[str]
 ) -> dict[str, UUID]:
-    """Ids of live environments by lower-case name; unknown names are left out."""
+    """Ids of environments by lower-case name; those unknown or on their way out are left out."""
     lower = func.lower(col(EnvironmentRow.name))
     rows = await tx.execute(
         select(lower, col(EnvironmentRow.id)).where(
             col(EnvironmentRow.workspace_id) == workspace_id,
             lower.in_({name.lower() for name in names}),
             col(EnvironmentRow.deleted_at).is_(None),
+            col(EnvironmentRow.deleting_at).is_(None),
         )
     )
     return dict(rows.all())
@@ -244,15 +244,6 @@ async def update_environment(
 def name_taken(name: str) -> ConflictError:
     """The error for a name that another environment has, in whatever case."""
     return ConflictError(f"An environment named '{name}' exists.", code="name_taken")
-
-
-async def live_runs_in(tx: Tx, environment_id: UUID) -> bool:
-    """Whether any run of an environment still waits or runs."""
-    query = select(col(RunRow.id)).where(
-        col(RunRow.environment_id) == environment_id,
-        col(RunRow.status).in_(("scheduled", "queued", "running")),
-    )
-    return (await tx.scalar(query.limit(1))) is not None
 
 
 async def delete_environment(tx: Tx, row: EnvironmentRow) -> None:
