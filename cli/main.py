@@ -23,7 +23,9 @@ app = typer.Typer(
 workspaces_app = typer.Typer(no_args_is_help=True, help="Tenants, for the operator.")
 keys_app = typer.Typer(no_args_is_help=True, help="API keys, for the operator.")
 lanes_app = typer.Typer(no_args_is_help=True, help="The three priority lanes, for the operator.")
+secrets_app = typer.Typer(no_args_is_help=True, help="Secrets at rest, for the operator.")
 app.add_typer(lanes_app, name="lanes")
+app.add_typer(secrets_app, name="secrets")
 app.add_typer(workspaces_app, name="workspaces")
 app.add_typer(keys_app, name="keys")
 
@@ -186,6 +188,26 @@ def resume_lane(lane: Lane) -> None:
 
     operator.resume(_settings(), lane)
     print(f"The lane {lane} goes on.")
+
+
+@secrets_app.command("rotate")
+def rotate_secrets() -> None:
+    """Seal every secret anew under the newest key of MASTER_KEY, beside what runs.
+
+    Cut off, it is simply repeated. Exits with 1 when something is still under another key.
+    """
+    from cli import operator
+
+    done = operator.rotate_secrets(
+        _settings("ERROR"), lambda table, at, of: print(f"{table}: {at} of {of}")
+    )
+    for one in done.unopened:
+        print(f"{one.table} {one.key}: {one.reason}", file=sys.stderr)
+    print(f"{done.count} secrets sealed anew, {len(done.unopened)} cannot be opened.")
+    if done.left:
+        print(f"{done.left} are under an older key again: restart what runs, then repeat this.")
+    if done.unopened or done.left:
+        sys.exit(1)
 
 
 def _run(work: "Callable[[Settings, Stop], Coroutine[Any, Any, None]]") -> None:

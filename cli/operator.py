@@ -9,7 +9,8 @@ from cli.serve import StartError
 from shared.deps import Deps
 from shared.domain.states import Lane
 from shared.ids import WorkspaceId, parse
-from shared.services import diagnosis, key_management, operations, workspaces
+from shared.services import diagnosis, key_management, operations, rotation, workspaces
+from shared.services.rotation import Rotated
 from shared.settings import Settings
 
 Result = TypeVar("Result")
@@ -60,6 +61,16 @@ def pause(settings: Settings, lane: Lane) -> None:
 def resume(settings: Settings, lane: Lane) -> None:
     """Resume a lane."""
     _with_deps(settings, lambda state: operations.resume(state, lane))
+
+
+def rotate_secrets(settings: Settings, progress: rotation.Progress) -> Rotated:
+    """Seal every secret anew under the newest master key."""
+
+    async def work() -> Rotated:
+        async with serve.opened(settings, worker=True) as (state, _):
+            return await rotation.rotate(state, progress)
+
+    return asyncio.run(work())
 
 
 def examine(settings: Settings, *, fix: bool) -> bool:

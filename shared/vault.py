@@ -28,6 +28,11 @@ class Vault:
         self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
         self.current = next(iter(keys), None)
 
+    @property
+    def key_ids(self) -> frozenset[str]:
+        """The ids of the configured master keys."""
+        return frozenset(self._ciphers)
+
     @classmethod
     def parse(cls, spec: str) -> "Vault":
         """Read `MASTER_KEY`: `id:base64` entries, newest first, separated by commas.

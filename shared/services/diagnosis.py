@@ -10,7 +10,7 @@ from redis import RedisError
 from shared.deps import Deps
 from shared.queue.lanes import Lanes
 from shared.queue.port import Ring
-from shared.services import readiness
+from shared.services import readiness, rotation
 from shared.store import diagnosis, schema, sessions
 from shared.vault import VaultError
 
@@ -51,7 +51,17 @@ async def examine(deps: Deps, lanes: Lanes, *, fix: bool) -> list[Finding]:
     """
     visit = Visit(deps, lanes, fix)
     findings: list[Finding] = []
-    for check in (_schema, _clock, _master_key, _redis, _workers, _orphans, _rings, _events):
+    for check in (
+        _schema,
+        _clock,
+        _master_key,
+        _secrets,
+        _redis,
+        _workers,
+        _orphans,
+        _rings,
+        _events,
+    ):
         findings += await check(visit)
     return findings
 
@@ -83,6 +93,21 @@ async def _master_key(visit: Visit) -> list[Finding]:
         except VaultError as error:
             return [Finding("master key", Verdict.BAD, str(error))]
     return [Finding("master key", Verdict.GOOD, f"sealing with key {visit.deps.vault.current}")]
+
+
+async def _secrets(visit: Visit) -> list[Finding]:
+    name = "secrets"
+    vault, standing = visit.deps.vault, await rotation.stand(visit.deps)
+    told = ", ".join(f"{key} ({count})" for key, count in sorted(standing.others.items()))
+    lost = [key for key in standing.others if key not in vault.key_ids]
+    if lost:
+        detail = f"MASTER_KEY lacks keys that secrets are under: {told}"
+        return [Finding(name, Verdict.BAD, detail)]
+    if standing.others:
+        detail = f"of {standing.total}, under older keys: {told}; run `runlane secrets rotate`"
+        return [Finding(name, Verdict.WARNING, f"{detail} before you take those away")]
+    detail = f"all {standing.total} are under the newest master key"
+    return [Finding(name, Verdict.GOOD, detail)]
 
 
 async def _redis(visit: Visit) -> list[Finding]:

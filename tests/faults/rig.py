@@ -152,7 +152,11 @@ class Rig:
 
     async def doctor(self) -> tuple[int, str]:
         """What `runlane doctor` answers and says."""
-        child = self._launch("doctor", {"columns": 200})
+        return await self.command("doctor", columns=200)
+
+    async def command(self, words: str, **settings: object) -> tuple[int, str]:
+        """Run a command of `runlane` to its end; its exit code and what it said."""
+        child = self._launch(words, settings)
         return await child.ended(), child.log.read_text()
 
     async def kill_all(self) -> None:
@@ -161,7 +165,7 @@ class Rig:
 
     def _launch(self, kind: str, settings: Mapping[str, object]) -> Child:
         self._launched += 1
-        name = f"{kind}-{self._launched}"
+        name = f"{kind.replace(' ', '-')}-{self._launched}"
         env = {
             **environment(),
             "DATA_DIR": str(self._folder / name),
@@ -170,7 +174,7 @@ class Rig:
             "REDIS_URL": f"redis://127.0.0.1:{self.to_redis.port}/0",
             "OPENAI_BASE_URL": f"http://127.0.0.1:{self.to_vendors.port}/v1",
         }
-        child = self._launcher.launch(name, [kind], env, self._folder / f"{name}.log")
+        child = self._launcher.launch(name, kind.split(), env, self._folder / f"{name}.log")
         self.children.append(child)
         return child
 
