@@ -11,7 +11,7 @@ from shared.clock import SystemClock, rfc3339
 from shared.deps import Deps
 from shared.errors import NotFoundError, UnacceptableError
 from shared.ids import WorkspaceId, new_id
-from shared.services import key_management, workspaces
+from shared.services import key_management, keys, workspaces
 from tests.api.clients import client_with, problem, without_request_id
 from tests.factories import Tenant, a_key, a_prompt, a_tenant
 
@@ -55,6 +55,20 @@ async def test_revoked_key_ends_here_at_once(client: httpx.AsyncClient, deps: De
     assert 404 == (await client.delete(f"/keys/{created['id']}")).status_code
     ids = [key["id"] for key in (await client.get("/keys")).json()["data"]]
     assert created["id"] not in ids
+
+
+async def test_a_list_of_keys_says_when_each_was_last_used(
+    client: httpx.AsyncClient, deps: Deps
+) -> None:
+    used, unused = await _create(client), await _create(client)
+    async with client_with(deps, used["key"]) as holder:
+        await holder.get("/prompts")
+
+    await keys.note_uses(deps)
+
+    shown = {one["id"]: one["lastUsedAt"] for one in (await client.get("/keys")).json()["data"]}
+    assert shown[unused["id"]] is None
+    assert shown[used["id"]] >= used["createdAt"]
 
 
 class _SteppedClock(SystemClock):

@@ -9,7 +9,7 @@ import pytest
 
 import migrations
 from cli.embedded import EmbeddedServers
-from shared.store import claiming, database, deliveries, ending
+from shared.store import claiming, closing, database, deliveries, ending
 
 GROWING = {"runs", "attempts", "events", "deliveries", "delivery_tries"}
 HOT = {
@@ -17,6 +17,19 @@ HOT = {
     "intend": claiming._INTENT,  # noqa: SLF001
     "settle": ending._SETTLE,  # noqa: SLF001
     "record": deliveries._RECORD_NO_FAILURE,  # noqa: SLF001
+}
+# Of an environment whatever is live, be it ever so little beside what has ended.
+LIVE = {
+    "count": closing._LIVE,  # noqa: SLF001
+    "cancel": closing._CANCEL_WAITING,  # noqa: SLF001
+    "stop": closing._STOP_RUNNING,  # noqa: SLF001
+}
+OF_LIVE_RUNS = {
+    "ix_runs_due",
+    "ix_runs_expiring",
+    "ix_runs_overdue",
+    "ix_runs_session",
+    "uq_runs_turn",
 }
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 
@@ -40,6 +53,21 @@ def test_a_hot_statement_looks_rows_up_by_id_however_small_its_tables_were(
         if scan["Relation Name"] in GROWING:
             assert re.search(r"\b(id|run_id|thread_id|delivery_id) = ", _condition(scan)), str(scan)
             assert "_due" not in str(scan)
+
+
+@pytest.mark.parametrize("name", LIVE)
+def test_a_closing_environment_s_runs_are_found_without_reading_those_that_ended(
+    name: str, young_url: str
+) -> None:
+    scans = [
+        scan
+        for scan in _scans(_plan(young_url, LIVE[name]))
+        if scan.get("Relation Name") == "runs" and not re.search(r"\bid = ", _condition(scan))
+    ]
+
+    assert scans
+    for scan in scans:
+        assert OF_LIVE_RUNS.intersection(re.findall(r"\w+", str(scan))), str(scan)
 
 
 def _plan(url: str, statement: str) -> Mapping[str, Any]:
