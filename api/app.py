@@ -51,13 +51,13 @@ def create_litestar() -> Litestar:
                 Router(
                     BASE_PATH,
                     route_handlers=versioned,
+                    guards=[auth.demand_scope, requests.known_query],
                     dependencies={"principal": Provide(auth.provide_principal)},
                 ),
-                *at_root,
+                Router("/", route_handlers=at_root, guards=[requests.known_query]),
             ],
             dependencies={"deps": Provide(_provide_deps), "waiters": Provide(_provide_waiters)},
             exception_handlers={Exception: errors.handle},
-            guards=[requests.known_query],
             request_class=StrictRequest,
             openapi_config=None,  # api/openapi.py writes the document, api/routes/docs.py serves it
             logging_config=None,

@@ -3,7 +3,8 @@
 from typing import Any
 
 from litestar import Request
-from litestar.di import NamedDependency
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
 
 from shared.deps import Deps
 from shared.errors import UnauthorizedError
@@ -11,19 +12,35 @@ from shared.services import keys
 from shared.services.keys import Principal
 
 SCOPE = "scope"
+_OPTIONS = "options_handler"
+_PRINCIPAL = "principal"
 
 
-async def provide_principal(
-    request: Request[Any, Any, Any], deps: NamedDependency[Deps]
-) -> Principal:
-    """Authenticate the request; each route names its scope as `opt={SCOPE: "runs:read"}`."""
-    principal = await keys.authenticate(deps, _bearer(request))
-    principal.demand(request.route_handler.opt[SCOPE])
+async def demand_scope(
+    connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler
+) -> None:
+    """Litestar guard: let nobody in without the scope that the route names in its `opt`.
+
+    A guard and not a dependency: those come after query and body have been judged, and who may not
+    call a route is not to be told what it takes.
+    """
+    if handler.handler_name == _OPTIONS:
+        return  # Litestar's own: it names the methods, as a 405 does
+    state = connection.scope["state"]
+    deps: Deps = state["deps"]
+    principal = await keys.authenticate(deps, _bearer(connection))
+    principal.demand(handler.opt[SCOPE])
+    state[_PRINCIPAL] = principal
+
+
+async def provide_principal(request: Request[Any, Any, Any]) -> Principal:
+    """Litestar dependency: who was let in."""
+    principal: Principal = request.scope["state"][_PRINCIPAL]
     return principal
 
 
-def _bearer(request: Request[Any, Any, Any]) -> str:
-    values = request.headers.getall("authorization", [])
+def _bearer(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    values = connection.headers.getall("authorization", [])
     if len(values) != 1:
         raise UnauthorizedError
     scheme, _, token = values[0].partition(" ")

@@ -71,8 +71,11 @@ async def test_a_key_without_a_scope_changes_nothing(deps: Deps, tenant: Tenant)
             for one in world.operations():
                 if scope not in _enough(one.handler.opt[SCOPE]):
                     answer = await _ask(holder, one, scope, ours.path(one))
-                    if answer.status_code != 403:
-                        wrong[one.id, scope] = answer.text
+                    nonsense = await holder.request(
+                        one.method, f"{ours.path(one)}?no=1", json={"no": 1}
+                    )
+                    if {(403, "missing_scope")} != {refused(answer), refused(nonsense)}:
+                        wrong[one.id, scope] = answer.text, nonsense.text
 
     assert {} == wrong
     after = await world.contents(deps)
@@ -91,10 +94,28 @@ async def test_without_a_key_every_route_answers_the_same_401(deps: Deps, tenant
             for path in (ours.path(one), world.filled(one, world.unknown())):
                 answers[one.id, path] = await _ask(nobody, one, "admin", path)
 
+        for one in world.operations():  # whatever else is wrong with the request
+            where = world.filled(one, world.unknown())
+            for method, path in ((one.method, f"{where}?limit=0&no=1"), (one.method, where)):
+                answer = await nobody.request(method, path, json={"no": 1})
+                answers[f"{one.id}, wrongly", path] = answer
+
     assert {(401, "unauthorized")} == {refused(answer) for answer in answers.values()}
     assert 1 == len({world.told(answer) for answer in answers.values()})
     assert {"Bearer"} == {answer.headers["www-authenticate"] for answer in answers.values()}
     assert before == await world.contents(deps)
+
+
+async def test_which_methods_a_route_has_is_no_secret(deps: Deps) -> None:
+    async with client_with(deps, "") as nobody:
+        answers = {
+            one.id: await nobody.options(world.filled(one, world.unknown()))
+            for one in world.operations()
+        }
+
+    assert dict.fromkeys(answers, 204) == {
+        name: answer.status_code for name, answer in answers.items()
+    }
 
 
 def _handlers() -> Iterator[tuple[str, HTTPRouteHandler]]:
