@@ -63,7 +63,7 @@ _REQUESTS = count(1)
 class Body(Enum):
     """What a route does with a body."""
 
-    REQUIRED = auto()
+    REQUIRED = auto()  # an empty one is refused by `StrictRequest`
     OPTIONAL = auto()  # an empty one counts as `{}`
     IGNORED = auto()  # not even read
 
@@ -138,7 +138,7 @@ class Guard:
             body = await _body(headers, receive, rule)
             if body is None:
                 return
-            if rule.presence is not Body.IGNORED:
+            if body:
                 state["document"] = strict_json.read(body, rule.limits)
             await self._app(scope, _Replay(body, receive), answer)
         except AppError as error:
@@ -247,7 +247,10 @@ def _check_headers(fields: Any, headers: Mapping[bytes, bytes]) -> None:
 
 
 async def _body(headers: Mapping[bytes, bytes], receive: Receive, rule: BodyRule) -> bytes | None:
-    """Read the body a route is to see; `None` when the client left meanwhile."""
+    """Read the body a route is to see; `None` when the client left meanwhile.
+
+    An empty one goes on: only the route knows whether there is anything to send it to.
+    """
     if rule.presence is Body.IGNORED:
         return b""
     announced = headers.get(b"content-length")
@@ -257,11 +260,7 @@ async def _body(headers: Mapping[bytes, bytes], receive: Receive, rule: BodyRule
         if announced is not None and _number(announced) > rule.max_bytes:
             raise _too_large(rule.max_bytes)
     body = await _read(receive, rule.max_bytes)
-    if body == b"":
-        if rule.presence is Body.REQUIRED:
-            raise BadRequestError("The body is empty; send a JSON object.", code="empty_body")
-        return b"{}"
-    return body
+    return b"{}" if body == b"" and rule.presence is Body.OPTIONAL else body
 
 
 async def _read(receive: Receive, max_bytes: int) -> bytes | None:

@@ -26,6 +26,13 @@ class StrictRequest(Request[Any, Any, Any]):
     the declared type passes its conversion untouched. Raises `msgspec.ValidationError`.
     """
 
+    async def body(self) -> bytes:
+        """Read what a handler needs; raises `BadRequestError` when nothing was sent."""
+        body = await super().body()
+        if not body:
+            raise BadRequestError("The body is empty; send a JSON object.", code="empty_body")
+        return body
+
     async def json(self) -> Any:
         field = self.route_handler.parsed_data_field
         declared = Any if field is None else field.annotation

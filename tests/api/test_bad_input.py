@@ -80,6 +80,20 @@ async def test_body_that_is_no_submission_isrefused(
     assert 0 == await stored(deps)
 
 
+async def test_an_empty_body_is_told_only_where_one_is_wanted(client: httpx.AsyncClient) -> None:
+    unbuilt = f"/threads/{new_id()}/stream-token"  # that product's clients send it no body
+
+    asked = [(RUNS, "POST"), ("/keys", "PUT"), (unbuilt, "POST"), ("/nowhere", "PATCH")]
+    answers = [await client.request(method, path) for path, method in asked]
+    nobodys = await client.post(RUNS, headers={"authorization": "Bearer x"})
+
+    assert [
+        (400, "empty_body"), (405, "method_not_allowed"), (404, "not_found"), (404, "not_found")
+    ] == [refused(answer) for answer in answers]  # fmt: skip
+    assert "GET, OPTIONS, POST" == answers[1].headers["allow"]
+    assert (401, "unauthorized") == refused(nobodys)
+
+
 async def test_body_cut_anywhere_isrefused(client: httpx.AsyncClient, deps: Deps) -> None:
     body = json.dumps({"inputs": {"name": "Ada" * 2000}}).encode()
 
