@@ -83,6 +83,9 @@ MINUTES ?= 10
 chaos: .venv/dev ## Break everything at random, then judge: make chaos MINUTES=10 SEED=7
 	$(BIN)/python -m tests.faults.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
+fuzz: .venv/dev ## Ask the API whatever its OpenAPI document allows: make fuzz MINUTES=5
+	FUZZ_MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/fuzz
+
 docs: .venv/dev ## Write the generated reference pages
 	$(BIN)/python -m cli.reference
 
@@ -96,4 +99,4 @@ clean: ## Remove caches and the virtual environment, never data
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis htmlcov .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup run test check lint format format-check types imports migrate revision e2e faults faults-wide chaos docs lock clean
+.PHONY: help setup run test check lint format format-check types imports migrate revision e2e faults faults-wide chaos fuzz docs lock clean
