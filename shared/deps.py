@@ -1,7 +1,8 @@
 """What use cases are handed: settings, time, chance, the store, the lanes, and the batchers."""
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Generic, TypeVar
@@ -11,6 +12,7 @@ from shared import crashpoints
 from shared.batching import Batcher
 from shared.clock import Clock
 from shared.domain import versions
+from shared.domain.price_book import PriceBook
 from shared.domain.versions import CompiledVersion
 from shared.ids import RunId, VersionId
 from shared.queue.port import Dispatcher, Ring
@@ -46,6 +48,21 @@ class Recent(Generic[Key, Value]):
 
     def discard(self, key: Key) -> None:
         self._entries.pop(key, None)
+
+
+class Later(Generic[Value]):
+    """What takes long to make: made beside the loop when it is first asked for, then kept."""
+
+    def __init__(self, make: Callable[[], Value]) -> None:
+        self._make = make
+        self._making: asyncio.Task[Value] | None = None
+
+    async def get(self) -> Value:
+        """Wait until it is there; who stops waiting does not stop the making."""
+        made = self._making
+        if made is None or (made.done() and (made.cancelled() or made.exception())):
+            made = self._making = asyncio.create_task(asyncio.to_thread(self._make))
+        return await asyncio.shield(made)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +104,7 @@ class Deps:
     )
     keys: Recent[str, CheckedKey] = field(default_factory=lambda: Recent(10_000))
     used_keys: set[UUID] = field(default_factory=set)
+    prices: Later[PriceBook] = field(default_factory=lambda: Later(PriceBook))
 
     async def compiled(self, version_id: VersionId, body: str | None = None) -> CompiledVersion:
         """A version split for rendering; read from the store unless known or given."""

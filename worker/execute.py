@@ -18,6 +18,7 @@ from shared.domain.completions import (
     Message,
     ProviderError,
 )
+from shared.domain.price_book import PriceBook
 from shared.domain.states import ErrorOrigin, Lane, Memory, RunStatus
 from shared.ids import RunId
 from shared.queue.port import Ring
@@ -30,7 +31,6 @@ from worker.breaker import Breakers
 from worker.handler import NotNowError, Taken
 from worker.patience import AGAIN_MAX_S, AGAIN_S, patiently, put_off, uncancelled
 from worker.planning import GiveUpError, Plan, Planner
-from worker.providers.prices import PriceBook
 from worker.providers.registry import Providers
 from worker.running import Stop, stop_reason
 from worker.session import Session

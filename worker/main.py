@@ -7,11 +7,12 @@ from dataclasses import replace
 from shared import log
 from shared.clock import DatabaseClock
 from shared.deps import Deps
+from shared.domain.price_book import PriceBook
 from shared.ids import RunId
 from shared.queue.lanes import Lanes
 from shared.tasks import end
 from worker import deliver, execute, handler, http, lanes, session, sweep
-from worker.providers import prices, registry
+from worker.providers import registry
 
 _log = log.get(__name__)
 
@@ -31,7 +32,7 @@ class WorkerProcess:
         self._client = http.GuardedClient(deps.settings)
         self._deliverer = deliver.Deliverer(deps, self._client)
         self._executor = execute.Executor(
-            deps, self._session, self._providers, prices.PriceBook(), self._deliverer.send
+            deps, self._session, self._providers, PriceBook(), self._deliverer.send
         )
         self._lanes = lanes.LaneWorker(
             queue, self._executor, deps.settings, claim_from_database=self._executor.take_due

@@ -1,5 +1,7 @@
 """Who may import whom: the contracts in pyproject.toml."""
 
+import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -31,3 +33,14 @@ def test_a_new_part_of_shared_needs_a_place_in_the_contract() -> None:
 
     assert ["shared"] == inside_shared["containers"]
     assert inside_shared["exhaustive"] is True
+
+
+def test_the_api_starts_without_the_price_book() -> None:
+    """It takes long to import, and memory; `Deps.prices` does it where somebody asks."""
+    program = "import sys, cli.serve_api; print('genai_prices' in sys.modules)"
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+
+    assert "False\n" == done.stdout

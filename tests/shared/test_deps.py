@@ -1,12 +1,15 @@
 """The state handed to use cases: caches that forget, and versions compiled once."""
 
+import asyncio
+import itertools
+import threading
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from psycopg.rows import TupleRow
 
 from shared import deps as shared_deps
-from shared.deps import Deps, Recent
+from shared.deps import Deps, Later, Recent
 from shared.domain import versions
 from shared.settings import Settings
 from shared.store.database import Parameters, Store
@@ -36,6 +39,61 @@ def test_a_cache_replaces_and_forgets_on_demand() -> None:
     recent.discard("never there")
 
     assert [3, None, None] == [recent.get(key) for key in "abc"]
+
+
+async def test_what_takes_long_is_made_once_however_many_ask() -> None:
+    made = itertools.count(1)
+    later = Later(lambda: next(made))
+
+    first, second = await asyncio.gather(later.get(), later.get())
+    third = await later.get()
+
+    assert [1, 1, 1] == [first, second, third]
+
+
+async def test_what_takes_long_is_made_beside_the_loop() -> None:
+    inside = asyncio.Event()
+    go_on = threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def make() -> str:
+        loop.call_soon_threadsafe(inside.set)
+        assert go_on.wait(20)
+        return "made"
+
+    waiting = asyncio.create_task(Later(make).get())
+    await inside.wait()
+    go_on.set()
+
+    assert "made" == await waiting
+
+
+async def test_what_could_not_be_made_is_tried_again() -> None:
+    made: list[object] = []
+
+    def make() -> object:
+        made.append(object())
+        if len(made) == 1:
+            raise MemoryError
+        return made[-1]
+
+    later = Later(make)
+    with pytest.raises(MemoryError):
+        await later.get()
+
+    assert await later.get() is made[1]
+
+
+async def test_who_stops_waiting_does_not_stop_the_making() -> None:
+    go_on = threading.Event()
+    later = Later(lambda: go_on.wait(20))
+    impatient = asyncio.create_task(later.get())
+    await asyncio.sleep(0)
+    impatient.cancel()
+    await asyncio.gather(impatient, return_exceptions=True)
+    go_on.set()
+
+    assert await later.get()
 
 
 class CountingStore(Store):

@@ -12,6 +12,7 @@ from psycopg.rows import TupleRow
 
 from shared.deps import Deps
 from shared.domain.completions import Completion, CompletionRequest, Usage
+from shared.domain.price_book import PriceBook
 from shared.domain.states import Lane
 from shared.ids import RunId
 from shared.queue.slots import Slots
@@ -21,7 +22,6 @@ from shared.store.ending import DueDelivery
 from tests.servers import empty_database
 from worker.execute import Executor
 from worker.providers.base import Provider
-from worker.providers.prices import PriceBook
 from worker.providers.registry import Providers, build
 from worker.running import Running
 from worker.session import Session

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from shared.domain import simulated
 from shared.domain.completions import Completion, FailureClass, Message, ModelParams
 from shared.domain.states import Billed, IncompleteReason
 from tests.worker.provider_cases import a_request, failure_of
@@ -135,8 +136,5 @@ async def test_parameters_that_make_no_sense_are_refused(given: dict[str, Any]) 
     assert (failure.kind, failure.code) == (FailureClass.REFUSED, "sim_params_invalid")
 
 
-def test_all_promised_models_exist() -> None:
-    assert set(sim.MODELS) == {
-        "echo", "slow", "flaky", "429", "500", "hang", "truncated", "nul", "schema-broken",
-        "disconnect",
-    }  # fmt: skip
+def test_all_models_that_are_told_of_exist() -> None:
+    assert set(sim.MODELS) == set(simulated.MODELS)

@@ -1,34 +1,31 @@
-"""What the vendors' models cost, looked up in the package `genai-prices`."""
+"""What models cost: the vendors' as the package `genai-prices` lists them.
+
+The package comes with the first book: importing it takes up to half a second of CPU and tens of
+megabytes. `Deps.prices` does that beside the loop, for processes that need prices now and then.
+"""
 
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
+from typing import TYPE_CHECKING
 
-import genai_prices
-from genai_prices import data_snapshot
-from genai_prices.types import ModelPrice, TieredPrices
-
+from shared.domain import simulated
 from shared.domain.pricing import Prices, Rate
-from worker.providers.sim import MODELS as SIM_MODELS
+
+if TYPE_CHECKING:
+    from genai_prices.types import ModelPrice
 
 MAX_REMEMBERED = 1024
 _NANO = 1_000_000_000
-_SIM = Prices(
-    version="sim",
-    input=Rate(1 * _NANO),
-    cached_input=Rate(_NANO // 10),
-    cache_write=Rate(1 * _NANO),
-    output=Rate(4 * _NANO),
-)
 _VENDORS = ("openai", "anthropic")
 
 
 class PriceBook:
-    """Finds prices and remembers them for the day: prices have dates.
-
-    Making one takes about 0.6 s of CPU (the package's data): do it at start, not during a run.
-    """
+    """Finds prices and remembers them for the day: prices have dates."""
 
     def __init__(self) -> None:
+        import genai_prices  # noqa: PLC0415 (slow)
+        from genai_prices import data_snapshot  # noqa: PLC0415
+
         self.version = f"genai-prices {genai_prices.__version__}"
         self._catalogue = data_snapshot.get_snapshot()
         self._vendors = {
@@ -41,8 +38,8 @@ class PriceBook:
         self, provider: str, model: str, service_tier: str | None, at: datetime
     ) -> Prices | None:
         """The prices of a bare model name at that moment; None when nobody knows them."""
-        if provider == "sim":
-            return _SIM if model in SIM_MODELS else None
+        if provider == simulated.PROVIDER:
+            return simulated.prices_of(model)
         day = at.toordinal()
         if day != self._day or len(self._found) >= MAX_REMEMBERED:
             self._day = day
@@ -73,7 +70,9 @@ class PriceBook:
         )
 
 
-def _rate(listed: ModelPrice, key: str) -> Rate | None:
+def _rate(listed: "ModelPrice", key: str) -> Rate | None:
+    from genai_prices.types import TieredPrices  # noqa: PLC0415 (it is there by now)
+
     price = getattr(listed, key)
     if price is None:
         return None

@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from shared.domain import simulated
 from shared.domain.completions import Usage
+from shared.domain.price_book import MAX_REMEMBERED, PriceBook
 from shared.domain.pricing import Rate, cost_of
-from worker.providers import sim
-from worker.providers.prices import MAX_REMEMBERED, PriceBook
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -67,7 +67,7 @@ def test_an_unknown_model_has_no_price(book: PriceBook, provider: str, model: st
     assert book.prices_of(provider, model, None, NOW) is None
 
 
-@pytest.mark.parametrize("model", sim.MODELS)
+@pytest.mark.parametrize("model", simulated.MODELS)
 def test_simulated_models_have_a_made_up_price(book: PriceBook, model: str) -> None:
     prices = book.prices_of("sim", model, None, NOW)
 
