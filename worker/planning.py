@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 
 from shared.deps import Deps, Recent
-from shared.domain import models, versions
+from shared.domain import calls, models, versions
 from shared.domain.completions import Message, ModelParams
 from shared.domain.states import ErrorOrigin
 from shared.domain.templates import TemplateError
@@ -70,7 +70,9 @@ class Planner:
             model=models.ModelName(provider_name, bare),
             messages=await self._with_history(run, own),
             own=own,
-            params=_merged(compiled.settings.model_params, run.params),
+            params=calls.params_of(
+                compiled.settings, None if run.params is None else _params.decode(run.params)
+            ),
             template=compiled.settings,
             api_key="" if provider_name == "sim" else await self._api_key(run, provider_name),
         )
@@ -79,12 +81,11 @@ class Planner:
         if not run.history_read:
             return own
         stored = await patiently(lambda: reading.history(self._deps.store, run.id))
-        system = tuple(message for message in own if message.role == "system")
-        return (*system, *_messages.decode(stored), *own[len(system) :])
+        return calls.with_history(own, _messages.decode(stored))
 
     async def _api_key(self, run: ClaimedRun, provider: str) -> str:
         """The run's own variable, else its environment's, else the server's where allowed."""
-        name = f"{provider.upper()}_API_KEY"
+        name = calls.credential_name(provider)
         vault = self._deps.vault
         try:
             if run.env_vars is not None:
@@ -121,15 +122,3 @@ def _render(compiled: CompiledVersion, inputs: Mapping[str, str]) -> tuple[Messa
         return versions.render_messages(compiled, inputs)
     except TemplateError as error:
         raise GiveUpError(error.code, error.detail, ErrorOrigin.TEMPLATE) from error
-
-
-def _merged(params: ModelParams, overrides: str | None) -> ModelParams:
-    if overrides is None:
-        return params
-    given = _params.decode(overrides)
-    changes = {
-        name: value
-        for name in ModelParams.__struct_fields__
-        if (value := getattr(given, name)) is not None
-    }
-    return msgspec.structs.replace(params, **changes)

@@ -85,6 +85,9 @@ class Memory(StrEnum):
     WRITE_ONLY = "write_only"
 
 
+READS_HISTORY = frozenset({Memory.READ_ONLY, Memory.READ_WRITE})
+
+
 class WebhookFormat(StrEnum):
     """How an endpoint wants its events."""
 

@@ -26,6 +26,7 @@ MAX_TAGS = 10
 MAX_TAG = 128
 MAX_CHANNEL = 128
 MAX_BATCH = 1000
+DEFAULT_CHANNEL = "default"
 
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,127}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")

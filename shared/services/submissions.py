@@ -12,22 +12,21 @@ import psycopg
 from shared import crashpoints
 from shared.clock import rfc3339
 from shared.deps import Deps, Target
-from shared.domain import models, submissions, versions
-from shared.domain.states import Lane, Memory
+from shared.domain import calls, submissions, versions
+from shared.domain.states import READS_HISTORY, Lane, Memory
 from shared.domain.submissions import Submission
 from shared.domain.versions import CompiledVersion
 from shared.errors import (
     ConflictError,
     Flaw,
-    ForbiddenError,
     NotFoundError,
     OutcomeUnknownError,
     UnacceptableError,
     UnavailableError,
 )
-from shared.ids import RunId, WorkspaceId, new_id, parse
+from shared.ids import RunId, WorkspaceId, new_id
 from shared.queue.port import Ring
-from shared.services import rings
+from shared.services import rings, targets
 from shared.services.keys import Principal
 from shared.store import database, submitting
 from shared.store.submitting import Existing, NewRun, Stale, Stored, Taken
@@ -37,7 +36,6 @@ LATEST = "__latest__"
 OPERATION = "runs.submit"
 STALE_TRIES = 5
 MAX_SPELLINGS = 5_000  # of prompts, versions and environments that one workspace uses
-_READS_HISTORY = frozenset({Memory.READ_ONLY, Memory.READ_WRITE})
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -127,7 +125,7 @@ async def prepare(
     target = await resolve(
         deps, principal.workspace_id, request.slug, request.version, request.body.environment
     )
-    _may_use(principal, target.environment_id)
+    targets.demand_reach(principal, target.environment_id)
     _check_inputs(target.compiled, request.body.inputs)
     return _new_run(deps, principal, request, target, chosen)
 
@@ -143,14 +141,7 @@ async def resolve(
     wanted = (slug, version, environment)
     if known is not None and wanted in known:
         return known[wanted]
-    selector = _selector(version)
-    if selector is None or "\x00" in slug:
-        raise NotFoundError
-    found = await submitting.resolve(deps.store, workspace_id, slug, selector, environment)
-    if found.prompt_id is None or found.version_id is None or found.body is None:
-        raise NotFoundError
-    if found.environment_id is None:
-        raise _unknown_environment(environment)
+    found = await targets.locate(deps, workspace_id, slug, version, environment)
     target = Target(
         catalog_version=found.catalog_version,
         prompt_id=found.prompt_id,
@@ -166,31 +157,6 @@ async def resolve(
         known.clear()
     known[wanted] = target
     return target
-
-
-def _selector(version: str) -> tuple[str, str] | None:
-    if version == LATEST:
-        return ("latest", "")
-    if version.isascii() and version.isdigit():
-        return ("number", version)
-    if parse(version) is not None:
-        return ("id", version.lower())
-    return ("tag", version) if version and "\x00" not in version else None
-
-
-def _unknown_environment(name: str | None) -> UnacceptableError:
-    if name is None:
-        message = "The workspace has no default environment: name one, or make one the default."
-    else:
-        message = "There is no environment of this name."
-    return UnacceptableError(
-        message, code="unknown_environment", flaws=[Flaw("/environment", message)]
-    )
-
-
-def _may_use(principal: Principal, environment_id: UUID) -> None:
-    if not principal.reaches(environment_id):
-        raise ForbiddenError("This key may not use that environment.", code="environment_forbidden")
 
 
 def _check_inputs(compiled: CompiledVersion, inputs: Mapping[str, str]) -> None:
@@ -209,11 +175,7 @@ def _new_run(
     body, settings, (run_id, thread_id) = request.body, deps.settings, ids
     template = target.compiled.settings
     memory = template.memory
-    model = (
-        models.parse_name(body.model, default=template.provider)
-        if body.model is not None
-        else models.ModelName(template.provider or "", template.model)
-    )
+    model = calls.model_of(template, body.model)
     return NewRun(
         id=str(run_id),
         workspace_id=str(principal.workspace_id),
@@ -228,7 +190,7 @@ def _new_run(
         max_attempts=body.max_attempts or settings.max_attempts,
         on_unknown_outcome=(body.on_unknown_outcome or "retry"),
         thread_id=str(thread_id),
-        channel=body.channel or "default",
+        channel=body.channel or submissions.DEFAULT_CHANNEL,
         inputs=msgspec.json.encode(body.inputs).decode(),
         metadata=msgspec.json.encode(body.metadata or {}).decode(),
         tags=tuple(body.tags or ()),
@@ -236,7 +198,7 @@ def _new_run(
         model_overridden=body.model is not None,
         thread_given=body.thread is not None,
         turns=memory != Memory.STATELESS,
-        history_read=memory in _READS_HISTORY,
+        history_read=memory in READS_HISTORY,
         tag=target.tag,
         params=None if body.params is None else msgspec.json.encode(body.params).decode(),
         env_vars=_seal_variables(deps, body.env_vars, principal.workspace_id, run_id),
@@ -330,7 +292,7 @@ async def _made_before(deps: Deps, principal: Principal, request: Request) -> Ac
 
 def replayed(principal: Principal, found: Existing, fingerprint: bytes | None) -> Accepted:
     """The run that a key made. Raises `UnacceptableError` if the request is not the same."""
-    _may_use(principal, found.environment_id)
+    targets.demand_reach(principal, found.environment_id)
     if found.fingerprint != fingerprint:
         raise UnacceptableError(
             "This Idempotency-Key was used with another request.", code="idempotency_key_reused"

@@ -264,19 +264,22 @@ class Resolved(msgspec.Struct, frozen=True):
     body: str | None
     environment_id: EnvironmentId | None
     environment: str | None
+    published: bool
 
 
 # `kind` says how a version is named: number, id, tag or latest.
 _RESOLVE = """
 SELECT w.catalog_version, p.id, p.slug, v.id, v.number,
-  CASE WHEN %(kind)s = 'tag' THEN %(selector)s END, v.body::text, e.id, e.name
+  CASE WHEN %(kind)s = 'tag' THEN %(selector)s END, v.body::text, e.id, e.name,
+  v.published_at IS NOT NULL
 FROM workspaces w
 LEFT JOIN prompts p ON p.workspace_id = w.id AND p.deleted_at IS NULL AND (p.slug = %(slug)s
   OR (p.id = (SELECT a.prompt_id FROM prompt_aliases a
         WHERE a.workspace_id = w.id AND a.slug = %(slug)s)
       AND NOT EXISTS (SELECT 1 FROM prompts q WHERE q.workspace_id = w.id
         AND q.slug = %(slug)s AND q.deleted_at IS NULL)))
-LEFT JOIN prompt_versions v ON v.prompt_id = p.id AND v.published_at IS NOT NULL
+LEFT JOIN prompt_versions v ON v.prompt_id = p.id
+  AND (v.published_at IS NOT NULL OR %(drafts)s)
   AND v.id = CASE %(kind)s
     WHEN 'number' THEN (SELECT n.id FROM prompt_versions n
       WHERE n.prompt_id = p.id AND n.number::text = %(selector)s)
@@ -299,8 +302,13 @@ async def resolve(
     slug: str,
     kind_selector: tuple[str, str],
     environment: str | None,
+    *,
+    drafts: bool = False,
 ) -> Resolved:
-    """Find a published version and an environment as of one moment; parts not found are `None`."""
+    """Find a published version and an environment as of one moment; parts not found are `None`.
+
+    With `drafts` a version need not be published to be found by its number or id.
+    """
     kind, selector = kind_selector
     rows = await store.fetch(
         _RESOLVE,
@@ -310,6 +318,7 @@ async def resolve(
             "kind": kind,
             "selector": selector,
             "environment": environment,
+            "drafts": drafts,
         },
     )
     return Resolved(*rows[0])

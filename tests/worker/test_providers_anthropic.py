@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
+from shared.domain.calls import ANTHROPIC_MAX_TOKENS
 from shared.domain.completions import FailureClass, Message, ModelParams, Usage
 from shared.domain.states import IncompleteReason
 from tests.vendors import VendorServer, answers, raw
 from tests.worker.provider_cases import RUN_ID, a_request, failure_at, provider_at
-from worker.providers.anthropic import DEFAULT_MAX_TOKENS, JSON_INSTRUCTION
+from worker.providers.anthropic import JSON_INSTRUCTION
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ async def test_all_parameters_are_sent_in_anthropics_words(vendors: VendorServer
 async def test_the_length_has_a_default_because_the_api_wants_one(vendors: VendorServer) -> None:
     body = await sent(vendors)
 
-    assert body["max_tokens"] == DEFAULT_MAX_TOKENS
+    assert body["max_tokens"] == ANTHROPIC_MAX_TOKENS
 
 
 async def test_system_texts_are_put_together_and_the_turns_kept_in_order(

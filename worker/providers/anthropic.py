@@ -6,13 +6,13 @@ import anthropic
 import msgspec
 
 from shared.clock import Clock
+from shared.domain.calls import ANTHROPIC_MAX_TOKENS
 from shared.domain.completions import Completion, CompletionRequest, Message, Usage
 from shared.domain.states import IncompleteReason
 from worker.providers import wire
 from worker.providers.caller import Caller
 from worker.providers.transport import Answer, HttpClient
 
-DEFAULT_MAX_TOKENS = 8192  # the API wants a number; what every current model accepts
 JSON_INSTRUCTION = "Answer with one JSON object and nothing else."
 
 _INCOMPLETE = {
@@ -104,7 +104,7 @@ def _body(request: CompletionRequest) -> _Body:
     return _Body(
         model=request.model,
         messages=tuple(message for message in request.messages if message.role != "system"),
-        max_tokens=params.max_completion_tokens or DEFAULT_MAX_TOKENS,
+        max_tokens=params.max_completion_tokens or ANTHROPIC_MAX_TOKENS,
         system="\n\n".join(system) or None,
         temperature=params.temperature,
         top_p=params.top_p,

@@ -1,0 +1,69 @@
+"""What a provider is asked: decided here once, for the worker's call and for a preview of it."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from shared.domain import models, simulated, versions
+from shared.domain.completions import Message, ModelParams
+from shared.domain.models import ModelName
+from shared.domain.templates import byte_length
+from shared.domain.versions import TemplateBody
+
+ANTHROPIC_MAX_TOKENS = 8192  # its API wants a number; what every current model accepts
+
+_BYTES_PER_TOKEN = 4
+_TOKENS_PER_MESSAGE = 4
+
+
+def model_of(template: TemplateBody, override: str | None) -> ModelName:
+    """The model to call. Raises `UnacceptableError` for an override that cannot be one."""
+    if override is not None:
+        return models.parse_name(override, default=template.provider)
+    return ModelName(template.provider or "", template.model)
+
+
+def params_of(template: TemplateBody, overrides: ModelParams | None) -> ModelParams:
+    """The template's parameters, those of the run before them."""
+    if overrides is None:
+        return template.model_params
+    changes = {
+        name: value
+        for name in ModelParams.__struct_fields__
+        if (value := getattr(overrides, name)) is not None
+    }
+    return msgspec.structs.replace(template.model_params, **changes)
+
+
+def with_history(own: tuple[Message, ...], history: Sequence[Message]) -> tuple[Message, ...]:
+    """The messages to send: what the thread held before goes behind the system text."""
+    system = tuple(message for message in own if message.role == "system")
+    return (*system, *history, *own[len(system) :])
+
+
+def credential_name(provider: str) -> str:
+    """The variable that holds a provider's key, in an environment or in `envVars`."""
+    return f"{provider.upper()}_API_KEY"
+
+
+def input_tokens(messages: Sequence[Message], template: TemplateBody) -> int:
+    """Estimate the tokens of an input: four bytes of UTF-8 make one, each message takes four more.
+
+    Close for English; vendors' tokenizers differ by a third in either direction.
+    """
+    texts = [message.content for message in messages]
+    if isinstance(template.response_format, versions.JsonSchemaFormat):
+        texts.append(template.response_format.schema)
+    size = sum(map(byte_length, texts))
+    return -(-size // _BYTES_PER_TOKEN) + _TOKENS_PER_MESSAGE * len(messages)
+
+
+def output_cap(model: ModelName, params: ModelParams) -> int | None:
+    """How many tokens an answer may have at most, reasoning included; `None` is unknown."""
+    cap = params.max_completion_tokens
+    if model.provider == "anthropic":
+        return cap or ANTHROPIC_MAX_TOKENS
+    if model.provider == simulated.PROVIDER:
+        told: int | None = (params.sim or {}).get("outputTokens")
+        return min((one for one in (cap, told) if one is not None), default=None)
+    return cap

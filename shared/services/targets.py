@@ -1,0 +1,69 @@
+"""What a request names in its address and body: a prompt's version, and an environment."""
+
+from uuid import UUID
+
+import msgspec
+
+from shared.deps import Deps
+from shared.domain import prompts as rules
+from shared.errors import Flaw, ForbiddenError, NotFoundError, UnacceptableError
+from shared.ids import EnvironmentId, PromptId, VersionId, WorkspaceId
+from shared.services.keys import Principal
+from shared.store import submitting
+
+
+class Located(msgspec.Struct, frozen=True):
+    """A version and an environment, as they were at `catalog_version` of the workspace."""
+
+    catalog_version: int
+    prompt_id: PromptId
+    slug: str
+    version_id: VersionId
+    number: int
+    published: bool
+    tag: str | None
+    body: str
+    environment_id: EnvironmentId
+    environment: str
+
+
+async def locate(
+    deps: Deps,
+    workspace_id: WorkspaceId,
+    slug: str,
+    version: str,
+    environment: str | None,
+    *,
+    drafts: bool = False,
+) -> Located:
+    """Find a published version, or also a draft by its number or id, and an environment.
+
+    Raises `NotFoundError` for the prompt or version, `UnacceptableError` for the environment.
+    """
+    selector = rules.selector(version)
+    if selector is None or "\x00" in slug:
+        raise NotFoundError
+    found = await submitting.resolve(
+        deps.store, workspace_id, slug, selector, environment, drafts=drafts
+    )
+    if found.version_id is None:
+        raise NotFoundError
+    if found.environment_id is None:
+        raise _unknown_environment(environment)
+    return msgspec.convert(found, Located, from_attributes=True)
+
+
+def demand_reach(principal: Principal, environment_id: UUID) -> None:
+    """Raise `ForbiddenError` for an environment that the key is not for."""
+    if not principal.reaches(environment_id):
+        raise ForbiddenError("This key may not use that environment.", code="environment_forbidden")
+
+
+def _unknown_environment(name: str | None) -> UnacceptableError:
+    if name is None:
+        message = "The workspace has no default environment: name one, or make one the default."
+    else:
+        message = "There is no environment of this name."
+    return UnacceptableError(
+        message, code="unknown_environment", flaws=[Flaw("/environment", message)]
+    )
