@@ -17,6 +17,10 @@ _LATER = "2026-11-22T12:00:01.456Z"
 _ZERO = dict.fromkeys(("input", "cachedInput", "cacheWrite", "output", "webSearch", "total"), 0)
 _SPENT = _ZERO | {"input": 0.0000018, "output": 0.0000048, "total": 0.0000066}
 
+_SENT = [
+    {"role": "system", "content": "You greet people in one short sentence."},
+    {"role": "user", "content": "Say hello to Ada."},
+]
 _ATTEMPT: Mapping[str, Any] = {
     "number": 1,
     "startedAt": _LATER,
@@ -171,10 +175,13 @@ _OF_SCHEMA: Mapping[tuple[str, str], Any] = {
     ("Cost", "success"): _SPENT,
     ("Cost", "retries"): _ZERO,
     ("Cost", "total"): _SPENT["total"],
-    ("Run", "messages"): [
-        {"role": "system", "content": "You greet people in one short sentence."},
-        {"role": "user", "content": "Say hello to Ada."},
-    ],
+    ("Run", "messages"): _SENT,
+    ("Model", "id"): "anthropic/claude-sonnet-4-5",
+    ("Model", "provider"): "anthropic",
+    ("Model", "model"): "claude-sonnet-4-5",
+    ("Model", "name"): "Claude Sonnet 4.5",
+    ("Model", "contextWindow"): 200_000,
+    ("Model", "prices"): {"input": 3, "cachedInput": 0.3, "cacheWrite": 3.75, "output": 15},
     ("EventRun", "outputTruncated"): False,
 }
 # There only when something else was asked for.

@@ -23,7 +23,7 @@ from api.requests import QUERY_FAMILIES, NoFields
 Document = dict[str, Any]
 Body = TypeVar("Body")
 
-NOUNS = ("runs", "prompts", "environments", "webhooks", "deliveries", "events", "keys")
+NOUNS = ("runs", "prompts", "environments", "webhooks", "deliveries", "events", "keys", "models")
 """The order in which the nouns are shown; others follow by name."""
 
 _NOUN_OF = {"run_lists": "runs"}  # modules that share a noun

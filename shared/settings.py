@@ -97,10 +97,14 @@ class Settings(BaseSettings):
         default="https://api.anthropic.com", description="Where `anthropic/…` models are called."
     )
     openai_api_key: SecretStr = Field(
-        default=SecretStr(""), description="The server's own OpenAI key, for allowed workspaces."
+        default=SecretStr(""),
+        description="The server's own OpenAI key, for allowed workspaces. Workers call with it; "
+        "the API needs it to know that they can.",
     )
     anthropic_api_key: SecretStr = Field(
-        default=SecretStr(""), description="The server's own Anthropic key, for allowed workspaces."
+        default=SecretStr(""),
+        description="The server's own Anthropic key, for allowed workspaces. Workers call with it; "
+        "the API needs it to know that they can.",
     )
     breaker_failures: PositiveInt = Field(default=5, description="Failures that open a breaker.")
     breaker_window_s: PositiveFloat = Field(default=60, description="Window they are counted in.")

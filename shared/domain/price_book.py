@@ -4,12 +4,13 @@ The package comes with the first book: importing it takes up to half a second of
 megabytes. `Deps.prices` does that beside the loop, for processes that need prices now and then.
 """
 
+import re
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
 
 from shared.domain import simulated
-from shared.domain.pricing import Prices, Rate
+from shared.domain.pricing import KnownModel, Prices, Rate
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelPrice
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 MAX_REMEMBERED = 1024
 _NANO = 1_000_000_000
 _VENDORS = ("openai", "anthropic")
+# The package lists what vendors sell; these take or give no text, or are beginnings of names.
+_NO_TEXT = re.compile(
+    r"^ft:|ft-$|audio|embedding|image|live|moderation|realtime|transcribe|translate|tts|whisper"
+)
 
 
 class PriceBook:
@@ -32,6 +37,7 @@ class PriceBook:
             vendor: self._catalogue.find_provider(None, vendor, None) for vendor in _VENDORS
         }
         self._found: dict[tuple[str, str, str | None], Prices | None] = {}
+        self._listed: dict[str, tuple[KnownModel, ...]] = {}
         self._day = 0
 
     def prices_of(
@@ -40,14 +46,35 @@ class PriceBook:
         """The prices of a bare model name at that moment; None when nobody knows them."""
         if provider == simulated.PROVIDER:
             return simulated.prices_of(model)
-        day = at.toordinal()
-        if day != self._day or len(self._found) >= MAX_REMEMBERED:
-            self._day = day
-            self._found.clear()
+        self._forget_before(at)
         key = (provider, model, service_tier)
         if key not in self._found:
             self._found[key] = self._look_up(provider, model, service_tier, at)
         return self._found[key]
+
+    def models(self, provider: str, at: datetime) -> tuple[KnownModel, ...]:
+        """A vendor's models of text, by bare name, with the prices of that moment."""
+        self._forget_before(at)
+        vendor = self._vendors.get(provider)
+        if provider not in self._listed and vendor is not None:
+            texts = (model for model in vendor.models if not _NO_TEXT.search(model.id))
+            self._listed[provider] = tuple(
+                KnownModel(
+                    model.id,
+                    model.name,
+                    model.context_window,
+                    self.prices_of(provider, model.id, None, at),
+                )
+                for model in sorted(texts, key=lambda model: model.id)
+            )
+        return self._listed.get(provider, ())
+
+    def _forget_before(self, at: datetime) -> None:
+        day = at.toordinal()
+        if day != self._day or len(self._found) >= MAX_REMEMBERED:
+            self._day = day
+            self._found.clear()
+            self._listed.clear()
 
     def _look_up(
         self, provider: str, model: str, service_tier: str | None, at: datetime

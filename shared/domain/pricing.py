@@ -38,6 +38,15 @@ class Prices(msgspec.Struct, frozen=True):
     output: Rate
 
 
+class KnownModel(msgspec.Struct, frozen=True):
+    """A model there is something to tell of: its bare name, what it is called, what it takes."""
+
+    name: str
+    title: str | None = None
+    context_window_tokens: int | None = None
+    prices: Prices | None = None
+
+
 class Cost(msgspec.Struct, frozen=True, rename="camel"):
     """Nano-dollars by part; `total` is exactly their sum."""
 

@@ -1,6 +1,6 @@
 """What all of Runlane knows of the simulated vendor; how it behaves is the worker's matter."""
 
-from shared.domain.pricing import Prices, Rate
+from shared.domain.pricing import KnownModel, Prices, Rate
 
 PROVIDER = "sim"
 MODELS = (
@@ -28,3 +28,8 @@ _PRICES = Prices(
 def prices_of(model: str) -> Prices | None:
     """The made-up prices of a bare model name, so that cost can be seen and tested."""
     return _PRICES if model in MODELS else None
+
+
+def known_models() -> tuple[KnownModel, ...]:
+    """All models, by name."""
+    return tuple(KnownModel(name, prices=prices_of(name)) for name in sorted(MODELS))

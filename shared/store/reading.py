@@ -30,6 +30,19 @@ FROM runs r JOIN messages m ON m.workspace_id = r.workspace_id AND m.thread_id =
   AND m.channel = r.channel AND m.turn < r.turn
 WHERE r.id = %(run)s
 """
+_THREAD = """
+SELECT json_agg(json_build_object('role', m.role, 'content', m.content)
+  ORDER BY m.turn, m.position)::text
+FROM messages m WHERE m.workspace_id = %(workspace)s AND m.thread_id = %(thread)s
+  AND m.channel = %(channel)s
+"""
+_CREDENTIALS = """
+SELECT w.server_credentials, ARRAY(SELECT DISTINCT x.key FROM environment_variables x
+  JOIN environments e ON e.id = x.environment_id AND e.deleted_at IS NULL
+  WHERE e.workspace_id = w.id AND x.key = ANY(%(names)s)
+    AND (e.id = ANY(%(within)s) OR %(within)s = '{}'::uuid[]))
+FROM workspaces w WHERE w.id = %(workspace)s
+"""
 _VARIABLES = """
 SELECT key, sealed FROM environment_variables WHERE environment_id = %(environment)s
 """
@@ -100,6 +113,27 @@ async def history(store: Store, run_id: RunId) -> str:
     """The turns before this run's in its thread and channel, as a JSON list of messages."""
     rows = await store.fetch(_HISTORY, {"run": run_id})
     return rows[0][0] or "[]"
+
+
+async def thread(store: Store, workspace_id: WorkspaceId, thread_id: UUID, channel: str) -> str:
+    """All turns of a thread in a channel, as a JSON list of messages."""
+    rows = await store.fetch(
+        _THREAD, {"workspace": workspace_id, "thread": thread_id, "channel": channel}
+    )
+    return rows[0][0] or "[]"
+
+
+async def credentials(
+    store: Store, workspace_id: WorkspaceId, names: Collection[str], within: Collection[UUID]
+) -> tuple[bool, frozenset[str]]:
+    """Whether the workspace may use the server's keys, and which of the named variables it has.
+
+    In any of the environments `within`; an empty collection means all.
+    """
+    rows = await store.fetch(
+        _CREDENTIALS, {"workspace": workspace_id, "names": list(names), "within": list(within)}
+    )
+    return rows[0][0], frozenset(rows[0][1])
 
 
 async def variables(store: Store, environment_id: object) -> dict[str, bytes]:

@@ -76,6 +76,22 @@ def test_simulated_models_have_a_made_up_price(book: PriceBook, model: str) -> N
     assert cost_of(Usage(input=1, output=1), prices).total == 5_000
 
 
+def test_a_vendors_models_are_listed_with_the_prices_of_the_day(book: PriceBook) -> None:
+    before = {one.name: one for one in book.models("openai", datetime(2025, 6, 1, tzinfo=UTC))}
+    after = {one.name: one for one in book.models("openai", NOW)}
+
+    assert sorted(after) == list(after)
+    assert all(
+        one.prices == book.prices_of("openai", name, None, NOW) for name, one in after.items()
+    )
+    assert before["o3"].prices != after["o3"].prices
+    assert 400_000 == after["gpt-5-mini"].context_window_tokens
+
+
+def test_nobodys_models_are_none(book: PriceBook) -> None:
+    assert () == book.models("elsewhere", NOW)
+
+
 def test_made_up_names_do_not_fill_the_memory(book: PriceBook) -> None:
     for number in range(3 * MAX_REMEMBERED):
         book.prices_of("openai", f"guess-{number}", None, NOW)

@@ -1,0 +1,89 @@
+"""Which models this server can run for a workspace, and what they cost."""
+
+from collections.abc import Collection
+from uuid import UUID
+
+import msgspec
+
+from shared.deps import Deps
+from shared.domain import calls, simulated
+from shared.domain.models import PROVIDERS, ModelName
+from shared.domain.pricing import KnownModel, Prices
+from shared.ids import WorkspaceId
+from shared.services.keys import Principal
+from shared.store import reading
+
+_NANO = 1_000_000_000
+_CREDENTIALS = {
+    calls.credential_name(provider): provider
+    for provider in PROVIDERS
+    if provider != simulated.PROVIDER
+}
+
+
+class ModelPrices(msgspec.Struct, frozen=True, rename="camel"):
+    """US dollars for a million tokens; a long input can cost more with some models."""
+
+    input: float
+    cached_input: float
+    cache_write: float
+    output: float
+
+
+class ModelView(msgspec.Struct, frozen=True, rename="camel"):
+    """A model as its callers name it. `contextWindow` are tokens; null is unknown."""
+
+    id: str
+    provider: str
+    model: str
+    name: str | None
+    context_window: int | None
+    prices: ModelPrices | None
+
+
+async def usable_providers(
+    deps: Deps, workspace_id: WorkspaceId, environment_ids: Collection[UUID]
+) -> frozenset[str]:
+    """Providers that can be called: with a key of one of the environments, or the server's own.
+
+    No ids mean all environments of the workspace.
+    """
+    allowed, own = await reading.credentials(
+        deps.store, workspace_id, _CREDENTIALS, environment_ids
+    )
+    servers = {name for name in _CREDENTIALS if allowed and _is_set(deps, name)}
+    return frozenset({simulated.PROVIDER, *(_CREDENTIALS[name] for name in own | servers)})
+
+
+async def listed(deps: Deps, principal: Principal, provider: str | None) -> list[ModelView]:
+    """The known models of those providers that the key's environments can call, by id."""
+    usable = await usable_providers(deps, principal.workspace_id, principal.environment_ids)
+    wanted = sorted(usable if provider is None else usable & {provider})
+    return [_view(one, model) for one in wanted for model in await _known(deps, one)]
+
+
+async def _known(deps: Deps, provider: str) -> tuple[KnownModel, ...]:
+    if provider == simulated.PROVIDER:
+        return simulated.known_models()
+    book = await deps.prices.get()
+    return book.models(provider, deps.clock.now())
+
+
+def _is_set(deps: Deps, name: str) -> bool:
+    return bool(getattr(deps.settings, name.lower()).get_secret_value())
+
+
+def _view(provider: str, known: KnownModel) -> ModelView:
+    return ModelView(
+        id=str(ModelName(provider, known.name)),
+        provider=provider,
+        model=known.name,
+        name=known.title,
+        context_window=known.context_window_tokens,
+        prices=None if known.prices is None else _dollars(known.prices),
+    )
+
+
+def _dollars(prices: Prices) -> ModelPrices:
+    rates = (prices.input, prices.cached_input, prices.cache_write, prices.output)
+    return ModelPrices(*(rate.base / _NANO for rate in rates))
