@@ -15,6 +15,8 @@ from api import errors
 from shared.errors import AppError, OutcomeUnknownError, UnavailableError
 
 GRACE_S = 0.1
+_HARMLESS = ("/runs", "/preview")
+# A submission says when it begins to store; until then it is harmless. A preview stores nothing.
 LIMIT = "limit"
 """In `scope["state"]`: the request's `Limit`."""
 
@@ -54,8 +56,7 @@ class Deadline:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
-        # A submission says when it begins to store; until then it is harmless.
-        harmless = scope["method"] == "GET" or scope["path"].endswith("/runs")
+        harmless = scope["method"] == "GET" or scope["path"].endswith(_HARMLESS)
         answer = _Once(send, scope["state"]["request_id"], harmless=harmless)
         limit = scope["state"][LIMIT] = Limit(
             self._seconds, lambda: answer.give_up(limit.stored_as)

@@ -34,6 +34,7 @@ _ATTEMPT: Mapping[str, Any] = {
 # Bodies to try as they stand, by operation.
 _REQUESTS: Mapping[str, Any] = {
     "submitRun": {"inputs": {"name": "Ada"}, "priority": "onsite", "metadata": {"user": "42"}},
+    "previewRun": {"inputs": {"name": "Ada"}, "params": {"maxCompletionTokens": 100}},
     "replayRun": {"version": "current"},
     "submitBatch": {
         "runs": [
@@ -176,6 +177,14 @@ _OF_SCHEMA: Mapping[tuple[str, str], Any] = {
     ("Cost", "retries"): _ZERO,
     ("Cost", "total"): _SPENT["total"],
     ("Run", "messages"): _SENT,
+    ("Preview", "messages"): _SENT,
+    ("Preview", "params"): {"maxCompletionTokens": 100},
+    ("Preview", "missingInputs"): [],
+    ("Preview", "unusedInputs"): [],
+    ("Preview", "costCeiling"): _ZERO | {"input": 0.000022, "output": 0.0004, "total": 0.000422},
+    ("Preview", "waitingAhead"): 0,
+    ("TokenEstimate", "input"): 22,
+    ("TokenEstimate", "maxOutput"): 100,
     ("Model", "id"): "anthropic/claude-sonnet-4-5",
     ("Model", "provider"): "anthropic",
     ("Model", "model"): "claude-sonnet-4-5",

@@ -26,7 +26,7 @@ Body = TypeVar("Body")
 NOUNS = ("runs", "prompts", "environments", "webhooks", "deliveries", "events", "keys", "models")
 """The order in which the nouns are shown; others follow by name."""
 
-_NOUN_OF = {"run_lists": "runs"}  # modules that share a noun
+_NOUN_OF = {"previews": "runs", "run_lists": "runs"}  # modules that share a noun
 _PATH_PARAMETER = re.compile(r"\{(\w+)\}")
 _REF = "#/components/schemas/"
 _JSON = "application/json"
@@ -42,6 +42,7 @@ _BODIES: Mapping[str, tuple[type, ...]] = {"addVersion": (shapes.ShortVersion, s
 _ANSWERS: Mapping[str, Mapping[int, type | None]] = {
     "submitRun": {200: shapes.AcceptedRun},
     "submitBatch": {200: shapes.AcceptedBatch},
+    "previewRun": {200: shapes.Preview},
     "readPromptRun": {200: shapes.PromptRun},
     "readRun": {200: shapes.Run, 304: None},
     "replayRun": {200: shapes.AcceptedRun},

@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from shared.domain.completions import ModelParams
 from shared.domain.states import (
     AttemptOutcome,
     Billed,
@@ -229,6 +230,74 @@ class Run(RunSummary, frozen=True):
     ]
 
 
+class PreviewedPrompt(PromptReference, frozen=True):
+    """The version that a run would be resolved to."""
+
+    published: Annotated[bool, Meta(description="False for a draft: it cannot be run.")]
+
+
+class TokenEstimate(Shape, frozen=True):
+    """Tokens of one call."""
+
+    input: Annotated[
+        int,
+        Meta(
+            description="Four bytes of UTF-8 count as one token, each message as four more: close "
+            "for English, for other texts the vendor's count may differ by a third and more."
+        ),
+    ]
+    max_output: Annotated[
+        int | None,
+        Meta(
+            description="Reasoning included; `maxCompletionTokens`, or what is sent where the "
+            "vendor wants a limit. Null when there is none."
+        ),
+    ]
+
+
+class Preview(Shape, frozen=True):
+    """What a run would do."""
+
+    prompt: PreviewedPrompt
+    environment: str
+    priority: Lane
+    model: str
+    params: Annotated[
+        ModelParams, Meta(description="The version's, with those of the request before them.")
+    ]
+    messages: Annotated[
+        list[SentMessage],
+        Meta(
+            description="As they would be sent, the thread's history included; the token of a "
+            "missing input stays as it was written."
+        ),
+    ]
+    missing_inputs: Annotated[
+        list[str], Meta(description="With any of these a submission is refused.")
+    ]
+    unused_inputs: Annotated[list[str], Meta(description="Given, but asked for by nothing.")]
+    warnings: Annotated[
+        list[str],
+        Meta(description="The version's, and what would keep the model from being called."),
+    ]
+    token_estimate: TokenEstimate
+    cost_ceiling: Annotated[
+        CostParts | None,
+        Meta(
+            description="Of one call: the estimated input, and all the output it may have, at "
+            "today's prices. Each further attempt costs as much again. Null when no price or no "
+            "limit of the output is known."
+        ),
+    ]
+    waiting_ahead: Annotated[
+        int | None,
+        Meta(
+            description="How many runs of all workspaces wait in the lane, also those that wait "
+            "to be tried again; above 100 rounded up to two digits. Null when it cannot be told."
+        ),
+    ]
+
+
 class RunList(Shape, frozen=True):
     """One page of runs."""
 
@@ -257,6 +326,7 @@ ALL: tuple[type[msgspec.Struct], ...] = (
     AcceptedBatch,
     AcceptedRun,
     LongVersion,
+    Preview,
     PromptRun,
     Run,
     RunList,

@@ -1,6 +1,7 @@
 """The simulated vendor: answers, dawdles and fails on demand, and calls nobody."""
 
 import asyncio
+import sys
 from collections.abc import Callable
 
 import msgspec
@@ -135,9 +136,10 @@ MODELS = tuple(_MODELS)
 
 
 def _answer(request: CompletionRequest, params: SimParams, text: str) -> Completion:
+    cap = request.params.max_completion_tokens or sys.maxsize
     usage = Usage(
         input=sum(_tokens(message.content) for message in request.messages) or 1,
-        output=params.output_tokens or _tokens(text),
+        output=min(params.output_tokens or _tokens(text), cap),
     )
     return Completion(
         text=wire.plain(text),
