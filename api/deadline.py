@@ -15,7 +15,7 @@ from api import errors
 from shared.errors import AppError, OutcomeUnknownError, UnavailableError
 
 GRACE_S = 0.1
-_HARMLESS = ("/runs", "/preview")
+_HARMLESS_POSTS = ("/runs", "/preview")
 # A submission says when it begins to store; until then it is harmless. A preview stores nothing.
 LIMIT = "limit"
 """In `scope["state"]`: the request's `Limit`."""
@@ -56,7 +56,8 @@ class Deadline:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
-        harmless = scope["method"] == "GET" or scope["path"].endswith(_HARMLESS)
+        method, path = scope["method"], scope["path"]
+        harmless = method == "GET" or (method == "POST" and path.endswith(_HARMLESS_POSTS))
         answer = _Once(send, scope["state"]["request_id"], harmless=harmless)
         limit = scope["state"][LIMIT] = Limit(
             self._seconds, lambda: answer.give_up(limit.stored_as)

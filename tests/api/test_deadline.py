@@ -50,11 +50,13 @@ async def answer_late(limit: Limit, answer: Send) -> None:
     await answer({"type": "http.response.body", "body": b"{}", "more_body": False})
 
 
-@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "p/1/runs"), ("POST", "p/1/runs"), ("POST", "p/1/preview")]
+)
 async def test_an_answer_that_comes_with_the_end_of_the_time_leaves_exactly_one(
-    method: str,
+    method: str, path: str
 ) -> None:
-    status, problem = await asked("/api/v1/prompts/p/1/runs", answer_late, method=method)
+    status, problem = await asked(f"/api/v1/prompts/{path}", answer_late, method=method)
 
     assert (503, "unavailable") == (status, problem["code"])
 
@@ -70,7 +72,16 @@ async def test_a_submission_that_may_be_stored_is_never_called_refused() -> None
     assert RUN in problem["detail"]
 
 
-async def test_other_changes_may_or_may_not_have_been_stored() -> None:
-    status, problem = await asked("/api/v1/prompts", answer_late)
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", ""),
+        ("PUT", "/p/tags/runs"),
+        ("DELETE", "/p/tags/preview"),
+        ("PATCH", "/runs"),
+    ],
+)
+async def test_other_changes_may_or_may_not_have_been_stored(method: str, path: str) -> None:
+    status, problem = await asked(f"/api/v1/prompts{path}", answer_late, method=method)
 
     assert (500, "outcome_unknown") == (status, problem["code"])
