@@ -172,10 +172,10 @@ def test_runs_are_the_only_other_writes() -> None:
     others = {
         one.id
         for one in openapi.operations(create_litestar())
-        if one.method != "get" and one.id not in CHANGES
+        if one.method != "get" and one.handler.opt[SCOPE].endswith(":write")
     }
 
-    assert set(RUNS) == others
+    assert set(RUNS) == others - CHANGES.keys()
 
 
 def test_every_action_has_a_meaning() -> None:
