@@ -64,6 +64,11 @@ _REQUESTS: Mapping[str, Any] = {
     "createKey": {"name": "backend", "scopes": ["runs:write"]},
 }
 
+_MAIN: Mapping[str, Any] = {
+    "model": "sim/echo",
+    "messages": [{"role": "user", "content": "Say hello to {{ name }}."}],
+}
+
 # What a field of this name shows; a field of one schema goes before one of any.
 _FIELDS: Mapping[str, Any] = {
     "address": "203.0.113.9",
@@ -192,6 +197,8 @@ _OF_SCHEMA: Mapping[tuple[str, str], Any] = {
     ("Model", "contextWindow"): 200_000,
     ("Model", "prices"): {"input": 3, "cachedInput": 0.3, "cacheWrite": 3.75, "output": 15},
     ("EventRun", "outputTruncated"): False,
+    ("VersionBody", "entrypoint"): "main",
+    ("VersionBody", "templates"): {"main": _MAIN},
 }
 # There only when something else was asked for.
 _LEFT_OUT = frozenset({("AcceptedRun", "promptRun"), ("FeedData", "webhook")})

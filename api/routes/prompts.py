@@ -12,16 +12,15 @@ from api.paging import DEPENDENCIES, Asked, Cursors, Listing
 from shared.deps import Deps
 from shared.services import prompts
 from shared.services.keys import Principal
-from shared.services.prompts import (
-    NewPrompt,
-    NewTag,
-    PromptChange,
+from shared.services.prompt_views import (
     PromptView,
     RevisionView,
     TagChangeView,
     TagView,
     VersionView,
+    WholeVersionView,
 )
+from shared.services.prompts import NewPrompt, NewTag, PromptChange
 
 _READ = {SCOPE: "prompts:read"}
 _WRITE = {SCOPE: "prompts:write"}
@@ -95,6 +94,17 @@ async def list_versions(
     cursors = Cursors(principal.workspace_id, "versions", slug)
     found = await prompts.list_versions(deps, principal, slug, asked.page(cursors))
     return asked.listing(cursors, found)
+
+
+@get("/prompts/{slug:str}/versions/{number:str}", opt=_READ, summary="Read a version's body")
+async def read_version(
+    slug: FromPath[str],
+    number: FromPath[str],
+    principal: NamedDependency[Principal],
+    deps: NamedDependency[Deps],
+) -> WholeVersionView:
+    """A version, draft or published, with its body: posted again, that makes an equal version."""
+    return await prompts.get_version(deps, principal, slug, number)
 
 
 @post(
@@ -187,6 +197,7 @@ HANDLERS = [
     delete_prompt,
     add_version,
     list_versions,
+    read_version,
     publish_version,
     read_revision,
     list_tags,

@@ -136,6 +136,22 @@ def from_json(stored: bytes | str) -> VersionBody:
     return msgspec.json.decode(stored, type=VersionBody)
 
 
+def as_written(version: VersionBody) -> VersionBody:
+    """Bring a version into a form that `parse` reads as the same version: models by full name.
+
+    Apart from its provider a model's own name may look as if it began with one.
+    """
+    templates = {
+        name: template
+        if template.text is not None
+        else msgspec.structs.replace(
+            template, provider=None, model=f"{template.provider}/{template.model}"
+        )
+        for name, template in version.templates.items()
+    }
+    return msgspec.structs.replace(version, templates=templates)
+
+
 def compile_version(version: VersionBody, entrypoint: str | None = None) -> CompiledVersion:
     """Split a version's texts for rendering, from its own entrypoint or another of its templates.
 

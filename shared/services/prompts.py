@@ -4,22 +4,25 @@ from typing import Any
 
 import msgspec
 
-from shared.clock import rfc3339
 from shared.deps import Deps
 from shared.domain import flaws, versions
 from shared.domain import prompts as rules
-from shared.domain.audit import Action
-from shared.domain.completions import ModelParams
 from shared.domain.paging import Page, Slice
-from shared.domain.states import Memory
-from shared.domain.versions import MessageBody, ResponseFormat
 from shared.errors import ConflictError, Flaw, NotFoundError
 from shared.ids import VersionId, WorkspaceId, parse
-from shared.services import audit, views
+from shared.services import prompt_views, views
 from shared.services.keys import Principal
+from shared.services.prompt_views import (
+    PromptView,
+    RevisionView,
+    TagChangeView,
+    TagView,
+    VersionView,
+    WholeVersionView,
+)
 from shared.store import prompts, submitting, workspaces
 from shared.store.database import Tx
-from shared.store.tables import PromptRow, PromptTagRow, PromptVersionRow, TagChangeRow
+from shared.store.tables import PromptRow, PromptVersionRow
 
 MAX_TAGS = 1_000
 _SLUG_STEM = 116  # room for a number behind it
@@ -48,67 +51,6 @@ class NewTag(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
     comment: str | None = None
 
 
-class PromptView(msgspec.Struct, frozen=True, rename="camel"):
-    """A prompt as its owner sees it."""
-
-    id: str
-    slug: str
-    name: str
-    description: str
-    created_at: str
-
-
-class VersionView(msgspec.Struct, frozen=True, rename="camel"):
-    """A version without its body. `warnings` name what looks like a token and is literal text."""
-
-    id: str
-    number: int
-    published: bool
-    warnings: list[str]
-    created_at: str
-    published_at: str | None
-
-
-class TagView(msgspec.Struct, frozen=True, rename="camel"):
-    """A tag and the number and id of the version it points at."""
-
-    tag: str
-    version: int
-    version_id: str
-    updated_at: str
-
-
-class TagChangeView(msgspec.Struct, frozen=True, rename="camel"):
-    """One move of a tag. `from` is null for its first, `to` for its removal."""
-
-    id: str
-    tag: str
-    from_: int | None = msgspec.field(name="from")
-    to: int | None
-    comment: str
-    key_id: str | None
-    changed_at: str
-
-
-class RevisionView(msgspec.Struct, frozen=True, rename="camel"):
-    """The PromptRevision of the prompts door (API.md §2), and what we add to it."""
-
-    id: str
-    prompt_id: str
-    memory: Memory
-    provider: str
-    model: str
-    model_params: ModelParams
-    response_format: ResponseFormat
-    system_instruction: str | None
-    messages: list[MessageBody]
-    tools: list[Any]
-    number: int
-    slug: str
-    tags: list[str]
-    inputs: list[str]
-
-
 async def create(deps: Deps, principal: Principal, body: NewPrompt) -> PromptView:
     """Add a prompt. Raises `ConflictError` for a slug in use, `UnacceptableError` for bad names."""
     flaws.refuse(
@@ -127,21 +69,20 @@ async def create(deps: Deps, principal: Principal, body: NewPrompt) -> PromptVie
         elif await prompts.is_taken(tx, workspace_id, slug):
             raise prompts.slug_taken(slug)
         row = await prompts.insert(tx, workspace_id, slug, body.name, body.description or "")
-        await audit.note(tx, principal, Action.PROMPT_CREATED, audit.of_prompt(row))
-    return _view(row)
+    return prompt_views.of_prompt(row)
 
 
 async def listed(deps: Deps, principal: Principal, page: Page) -> Slice[PromptView]:
     """List the prompts of the workspace."""
     async with deps.store.transaction() as tx:
         found = await prompts.listed(tx, principal.workspace_id, page)
-    return views.page(found, _view)
+    return views.page(found, prompt_views.of_prompt)
 
 
 async def get(deps: Deps, principal: Principal, slug: str) -> PromptView:
     """Read a prompt by its slug or one it once had."""
     async with deps.store.transaction() as tx:
-        return _view(await _prompt(tx, principal.workspace_id, slug))
+        return prompt_views.of_prompt(await _prompt(tx, principal.workspace_id, slug))
 
 
 async def change(deps: Deps, principal: Principal, slug: str, body: PromptChange) -> PromptView:
@@ -161,11 +102,7 @@ async def change(deps: Deps, principal: Principal, slug: str, body: PromptChange
                 raise prompts.slug_taken(body.slug)
             await prompts.rename(tx, row, body.slug)
         await prompts.describe(tx, row, name=body.name, description=body.description)
-        if fields:
-            await audit.note(
-                tx, principal, Action.PROMPT_CHANGED, audit.of_prompt(row), {"fields": fields}
-            )
-        return _view(row)
+        return prompt_views.of_prompt(row)
 
 
 async def delete(deps: Deps, principal: Principal, slug: str) -> None:
@@ -193,9 +130,7 @@ async def add_version(
         row = await prompts.insert_version(
             tx, prompt, stored, warnings, publish=publish is not False
         )
-        target, details = audit.of_version(prompt, row), {"published": publish is not False}
-        await audit.note(tx, principal, Action.VERSION_CREATED, target, details)
-    return _version_view(row)
+    return prompt_views.of_version(row)
 
 
 async def list_versions(
@@ -205,7 +140,14 @@ async def list_versions(
     async with deps.store.transaction() as tx:
         prompt = await _prompt(tx, principal.workspace_id, slug)
         found = await prompts.versions(tx, prompt.id, page)
-    return views.page(found, _version_view)
+    return views.page(found, prompt_views.of_version)
+
+
+async def get_version(deps: Deps, principal: Principal, slug: str, number: str) -> WholeVersionView:
+    """Read a version, draft or published, with its body."""
+    async with deps.store.transaction() as tx:
+        prompt = await _prompt(tx, principal.workspace_id, slug)
+        return prompt_views.of_whole_version(await _version(tx, prompt, rules.number_of(number)))
 
 
 async def publish(deps: Deps, principal: Principal, slug: str, number: str) -> VersionView:
@@ -216,8 +158,7 @@ async def publish(deps: Deps, principal: Principal, slug: str, number: str) -> V
         row = await _version(tx, prompt, rules.number_of(number))
         if row.published_at is None:
             await prompts.publish(tx, row)
-            await audit.note(tx, principal, Action.VERSION_PUBLISHED, audit.of_version(prompt, row))
-        return _version_view(row)
+        return prompt_views.of_version(row)
 
 
 async def revision(deps: Deps, principal: Principal, slug: str, version: str) -> RevisionView:
@@ -246,7 +187,7 @@ async def list_tags(deps: Deps, principal: Principal, slug: str) -> list[TagView
     async with deps.store.transaction() as tx:
         prompt = await _prompt(tx, principal.workspace_id, slug)
         found = await prompts.tags(tx, prompt.id)
-    return [_tag_view(row, number) for row, number in found]
+    return [prompt_views.of_tag(row, number) for row, number in found]
 
 
 async def set_tag(deps: Deps, principal: Principal, slug: str, tag: str, body: NewTag) -> TagView:
@@ -273,7 +214,7 @@ async def set_tag(deps: Deps, principal: Principal, slug: str, tag: str, body: N
             raise ConflictError(f"A prompt may have {MAX_TAGS:,} tags.", code="too_many_tags")
         if before != version.number:
             await _record(tx, principal, prompt, tag, (before, version.number, body.comment))
-        return _tag_view(await prompts.set_tag(tx, prompt, tag, version), version.number)
+        return prompt_views.of_tag(await prompts.set_tag(tx, prompt, tag, version), version.number)
 
 
 async def remove_tag(deps: Deps, principal: Principal, slug: str, tag: str) -> None:
@@ -300,7 +241,7 @@ async def tag_history(
         found = await prompts.tag_history(tx, prompt.id, tag, page)
     if not found.rows and page.after is None and page.before is None:
         raise NotFoundError
-    return views.page(found, _change_view)
+    return views.page(found, prompt_views.of_tag_change)
 
 
 async def _prompt(tx: Tx, workspace_id: WorkspaceId, slug: str) -> PromptRow:
@@ -348,49 +289,4 @@ async def _record(
             "comment": comment or "",
             "key_id": principal.key_id,
         },
-    )
-    action = Action.TAG_REMOVED if to_number is None else Action.TAG_MOVED
-    details = {"prompt": prompt.slug, "from": from_number, "to": to_number}
-    await audit.note(tx, principal, action, audit.Target("tag", prompt.id, tag), details)
-
-
-def _view(row: PromptRow) -> PromptView:
-    return PromptView(
-        id=str(row.id),
-        slug=row.slug,
-        name=row.name,
-        description=row.description,
-        created_at=rfc3339(row.created_at),
-    )
-
-
-def _version_view(row: PromptVersionRow) -> VersionView:
-    return VersionView(
-        id=str(row.id),
-        number=row.number,
-        published=row.published_at is not None,
-        warnings=list(row.warnings),
-        created_at=rfc3339(row.created_at),
-        published_at=views.moment(row.published_at),
-    )
-
-
-def _tag_view(row: PromptTagRow, number: int) -> TagView:
-    return TagView(
-        tag=row.tag,
-        version=number,
-        version_id=str(row.version_id),
-        updated_at=rfc3339(row.updated_at),
-    )
-
-
-def _change_view(row: TagChangeRow) -> TagChangeView:
-    return TagChangeView(
-        id=str(row.id),
-        tag=row.tag,
-        from_=row.from_number,
-        to=row.to_number,
-        comment=row.comment,
-        key_id=None if row.key_id is None else str(row.key_id),
-        changed_at=rfc3339(row.changed_at),
     )

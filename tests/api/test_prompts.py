@@ -322,6 +322,53 @@ async def test_unacceptable_version_is_refused_at_its_field(
     assert [] == (await client.get("/prompts/greeting/versions")).json()["data"]
 
 
+ODD_BODIES: list[dict[str, Any]] = [
+    {"model": "openai/sim/echo", "messages": [{"role": "user", "content": "\r\n\f{{ a b }}"}]},
+    {**BODY, "systemInstruction": "", "syntax": "brackets", "modelParams": {"temperature": 1}},
+    {
+        "entrypoint": "start",
+        "templates": {
+            "empty": {"text": ""},
+            "start": {**BODY, "fallbacks": ["sim/slow"], "memory": None, "timeoutSeconds": 5},
+            "Other.one-": {**BODY, "responseFormat": {"type": "json_object"}},
+        },
+    },
+]
+
+
+@pytest.mark.parametrize("publish", [True, False])
+@pytest.mark.parametrize("body", ODD_BODIES)
+async def test_body_of_a_version_posted_again_makes_an_equal_version(
+    client: httpx.AsyncClient, body: dict[str, Any], publish: object
+) -> None:
+    await _create(client, versions=0)
+    await client.post("/prompts/greeting/versions", json={**body, "publish": publish})
+
+    first = (await client.get("/prompts/greeting/versions/1")).json()
+    again = await client.post("/prompts/greeting/versions", json=first["body"])
+    second = (await client.get("/prompts/greeting/versions/2")).json()
+
+    assert 201 == again.status_code
+    assert first["body"] == second["body"]
+    assert (publish, True) == (first["published"], second["published"])
+    listed = (await client.get("/prompts/greeting/versions")).json()["data"]
+    assert listed == [
+        {name: value for name, value in whole.items() if name != "body"}
+        for whole in (second, first)
+    ]
+
+
+async def test_whole_version_posted_back_is_refused_for_what_only_we_write(
+    client: httpx.AsyncClient,
+) -> None:
+    await _create(client)
+    whole = (await client.get("/prompts/greeting/versions/1")).json()
+
+    response = await client.post("/prompts/greeting/versions", json=whole)
+
+    assert (422, "invalid") == problem(response)[:2]
+
+
 @pytest.mark.parametrize("publish", [None, True])
 async def test_version_is_published_unless_told_otherwise(
     client: httpx.AsyncClient, publish: object
@@ -468,6 +515,7 @@ PATHS = [
     ("DELETE", "/prompts/{slug}", None),
     ("POST", "/prompts/{slug}/versions", BODY),
     ("GET", "/prompts/{slug}/versions", None),
+    ("GET", "/prompts/{slug}/versions/1", None),
     ("POST", "/prompts/{slug}/versions/1/publish", {}),
     ("GET", "/prompts/{slug}/1", None),
     ("GET", "/prompts/{slug}/tags", None),

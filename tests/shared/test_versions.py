@@ -14,6 +14,7 @@ from shared.domain.states import Memory
 from shared.domain.templates import Syntax, TemplateError
 from shared.domain.versions import JsonSchemaFormat, TemplateBody, VersionBody
 from shared.errors import BadRequestError, UnacceptableError
+from tests.version_bodies import BODIES
 
 Json = dict[str, Any]
 
@@ -48,6 +49,16 @@ def test_the_short_form_becomes_the_long_one() -> None:
     )
     assert (version.syntax, version.entrypoint) == (Syntax.BRACKETS, "main")
     assert Memory.READ_WRITE is version.templates["main"].memory
+
+
+@given(body=BODIES)
+def test_a_version_as_written_is_read_as_the_same_version(body: Json) -> None:
+    version = versions.parse(body)
+
+    written = msgspec.json.encode(versions.as_written(version))
+
+    assert version == versions.parse(written)
+    assert versions.to_json(version) == versions.to_json(versions.parse(written))
 
 
 def test_bytes_are_read_like_what_they_decode_to() -> None:

@@ -1,0 +1,87 @@
+"""Version bodies as clients write them, generated: short and long form, odd characters, odd names.
+
+Every one is acceptable: tokens stand for inputs, so templates never include each other in a circle.
+"""
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+Body = dict[str, Any]
+
+_TOKENS = ("{{ input_a }}", "{{input_b}}", "[[ input_a ]]", "\\{{", "{{ a b }}", "{{", "\r\n", "\n")
+_TEXT = st.lists(
+    st.one_of(
+        st.sampled_from(_TOKENS),
+        st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=12),
+    ),
+    max_size=6,
+).map("".join)
+_MESSAGES = st.lists(
+    st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": _TEXT}),
+    min_size=1,
+    max_size=3,
+)
+_MODEL = st.sampled_from(
+    [
+        {"model": "sim/echo"},
+        {"model": "echo", "provider": "sim"},
+        {"model": "openai/gpt-5-mini", "provider": None},
+        {"model": "openai/openai/gpt-oss"},
+        {"model": "openai/sim/echo", "provider": "openai"},
+        {"model": "meta/llama-4", "provider": "openai"},
+        {"model": "anthropic/claude-~1/x"},
+    ]
+)
+_FORMAT = st.sampled_from(
+    [
+        {"type": "text"},
+        {"type": "json_object"},
+        {"type": "json_schema", "name": "answer", "schema": '{"type": "object"}'},
+        {"type": "json_schema", "name": "a", "schema": "{}", "strict": False, "description": "x"},
+    ]
+)
+_PARAMS: st.SearchStrategy[Body] = st.fixed_dictionaries(
+    {},
+    optional={
+        "temperature": st.one_of(st.floats(0, 2), st.sampled_from([0, 1, 2])),
+        "topP": st.none() | st.floats(0, 1),
+        "maxCompletionTokens": st.integers(1, 2**53 - 1),
+        "verbosity": st.just("low"),
+        "sim": st.sampled_from([{}, {"delaySeconds": 0.5, "outputTokens": 3}]),
+    },
+)
+_SETTINGS: st.SearchStrategy[Body] = st.fixed_dictionaries(
+    {"messages": _MESSAGES},
+    optional={
+        "systemInstruction": st.none() | _TEXT,
+        "modelParams": _PARAMS,
+        "responseFormat": _FORMAT,
+        "memory": st.sampled_from(["stateless", "read_only", "read_write", "write_only"]),
+        "fallbacks": st.sampled_from([[], ["anthropic/claude-x", "sim/echo"], ["openai/sim/echo"]]),
+        "timeoutSeconds": st.integers(5, 3600),
+    },
+)
+_TEMPLATE = st.builds(lambda model, settings: {**model, **settings}, _MODEL, _SETTINGS)
+_NAME = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.-]{0,8}", fullmatch=True).filter(
+    lambda name: not name.startswith("input_")
+)
+_SYNTAX = st.sampled_from([{}, {"syntax": None}, {"syntax": "braces"}, {"syntax": "brackets"}])
+
+
+def _long(name: str, main: Body, others: dict[str, Body], syntax: Body) -> Body:
+    return {"entrypoint": name, "templates": {**others, name: main}, **syntax}
+
+
+SHORT: st.SearchStrategy[Body] = st.builds(
+    lambda one, syntax: {**one, **syntax}, _TEMPLATE, _SYNTAX
+)
+LONG: st.SearchStrategy[Body] = st.builds(
+    _long,
+    _NAME,
+    _TEMPLATE,
+    st.dictionaries(_NAME, _TEMPLATE | _TEXT.map(lambda text: {"text": text}), max_size=3),
+    _SYNTAX,
+)
+BODIES = SHORT | LONG
+"""Any acceptable body."""
