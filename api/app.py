@@ -10,7 +10,7 @@ from litestar.config.app import AppConfig
 from litestar.di import Provide
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from api import auth, errors, requests, routes
+from api import auth, conditions, errors, requests, routes
 from api.deadline import Deadline
 from api.guard import Guard, body_rules
 from api.requests import StrictRequest
@@ -51,8 +51,10 @@ def create_litestar() -> Litestar:
                 Router(
                     BASE_PATH,
                     route_handlers=versioned,
-                    guards=[auth.demand_scope, requests.known_query],
-                    dependencies={"principal": Provide(auth.provide_principal)},
+                    dependencies={
+                        "principal": Provide(auth.provide_principal),
+                        conditions.EXPECTED: Provide(conditions.provide_expected),
+                    },
                 ),
                 Router("/", route_handlers=at_root, guards=[requests.known_query]),
             ],

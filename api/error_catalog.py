@@ -184,10 +184,22 @@ REQUEST_ERRORS: tuple[RequestError, ...] = (
         "Delete one first.",
     ),
     RequestError(
+        "version_in_use",
+        409,
+        "A tag points at the version, or runs were made of it, and their history needs it.",
+        "Move the tags that `detail` names. A version with runs stays.",
+    ),
+    RequestError(
         "version_not_published",
         409,
         "The version is a draft.",
         "Publish it before a tag points at it.",
+    ),
+    RequestError(
+        "version_published",
+        409,
+        "The version is published, so it never changes.",
+        "Add a new version.",
     ),
     RequestError(
         "webhook_disabled",
@@ -198,9 +210,8 @@ REQUEST_ERRORS: tuple[RequestError, ...] = (
     RequestError(
         "precondition_failed",
         412,
-        "`If-Match` names an older state.",
+        "`If-Match` names another state than the present one, or there is none yet.",
         "Read the thing again, then repeat the change.",
-        reserved=True,
     ),
     RequestError(
         "too_large",

@@ -31,6 +31,12 @@ _ATTEMPT: Mapping[str, Any] = {
     "address": "203.0.113.9",
 }
 
+_MAIN: dict[str, Any] = {
+    "model": "sim/echo",
+    "messages": [{"role": "user", "content": "Say hello to {{ name }}."}],
+}
+_SYSTEM: dict[str, Any] = {"systemInstruction": "You greet people in one short sentence."}
+
 # Bodies to try as they stand, by operation.
 _REQUESTS: Mapping[str, Any] = {
     "submitRun": {"inputs": {"name": "Ada"}, "priority": "onsite", "metadata": {"user": "42"}},
@@ -44,11 +50,8 @@ _REQUESTS: Mapping[str, Any] = {
     },
     "createPrompt": {"name": "Greeting", "slug": "greeting"},
     "changePrompt": {"description": "Says hello."},
-    "addVersion": {
-        "model": "sim/echo",
-        "systemInstruction": "You greet people in one short sentence.",
-        "messages": [{"role": "user", "content": "Say hello to {{ name }}."}],
-    },
+    "addVersion": _MAIN | _SYSTEM,
+    "replaceVersion": _MAIN | _SYSTEM,
     "setTag": {"version": 3, "comment": "Shorter greetings"},
     "createEnvironment": {"name": "staging"},
     "changeEnvironment": {"isDefault": True},
@@ -62,11 +65,6 @@ _REQUESTS: Mapping[str, Any] = {
     "rotateSecret": {"overlapSeconds": 3600},
     "recoverWebhook": {"since": _MOMENT, "until": _LATER},
     "createKey": {"name": "backend", "scopes": ["runs:write"]},
-}
-
-_MAIN: Mapping[str, Any] = {
-    "model": "sim/echo",
-    "messages": [{"role": "user", "content": "Say hello to {{ name }}."}],
 }
 
 # What a field of this name shows; a field of one schema goes before one of any.

@@ -96,13 +96,15 @@ def body_rules(settings: Settings) -> RuleFor:
         "versions": large,
         "cancel": _NO_BODY,
         **dict.fromkeys(
-            ("enable", "publish", "replay", "resend", "rotate-secret", "test"), optional
+            ("enable", "publish", "replay", "resend", "rollback", "rotate-secret", "test"), optional
         ),
     }
 
     def rule_for(method: str, path: str) -> BodyRule:
         if method == "POST":
             return posts.get(path.removesuffix("/").rpartition("/")[2], ordinary)
+        if method == "PUT" and path.removesuffix("/").split("/")[-2:-1] == ["versions"]:
+            return large
         return ordinary if method in {"PUT", "PATCH"} else _NO_BODY
 
     return rule_for

@@ -17,6 +17,7 @@ from litestar.routes import HTTPRoute
 
 from api import errors, examples, hook_shapes, shapes, wording
 from api.auth import SCOPE
+from api.conditions import EXPECTED
 from api.error_catalog import REQUEST_ERRORS, RequestError
 from api.requests import QUERY_FAMILIES, NoFields
 
@@ -38,7 +39,10 @@ stable `code`; [the list](/docs/errors) says what each means. Ids are UUIDs, mom
 in UTC, `null` equals absent in every request."""
 
 # Bodies that a route takes as free JSON, and answers that it passes on as bytes.
-_BODIES: Mapping[str, tuple[type, ...]] = {"addVersion": (shapes.ShortVersion, shapes.LongVersion)}
+_BODIES: Mapping[str, tuple[type, ...]] = {
+    "addVersion": (shapes.ShortVersion, shapes.LongVersion),
+    "replaceVersion": (shapes.ShortDraft, shapes.LongDraft),
+}
 _ANSWERS: Mapping[str, Mapping[int, type | None]] = {
     "submitRun": {200: shapes.AcceptedRun},
     "submitBatch": {200: shapes.AcceptedBatch},
@@ -59,6 +63,10 @@ _KEY = (
     "Idempotency-Key",
     "1 to 255 printable ASCII characters. The same key again answers with the same run.",
 )
+_IF_MATCH = (
+    "If-Match",
+    "The `ETag` of what was read, or several, or `*`; 412 when it has changed since.",
+)
 _TRACE = ("traceparent", "W3C Trace Context; handed on to the provider call.")
 _HEADERS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "submitRun": (
@@ -69,6 +77,12 @@ _HEADERS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "replayRun": (_KEY, _TRACE),
     "submitBatch": (_TRACE,),
     "readRun": (("If-None-Match", "The `ETag` of an earlier answer: 304 if nothing changed."),),
+}
+_ETAG: Document = {
+    "ETag": {
+        "description": "Names this state: give it as `If-Match` to change nothing newer.",
+        "schema": {"type": "string"},
+    }
 }
 _ANSWER_TEXTS = {
     200: "Done.",
@@ -107,8 +121,22 @@ class Operation(NamedTuple):
         if given is not None:
             return given
         answer = self.handler.parsed_fn_signature.return_type.annotation
+        if self.tagged:
+            (answer,) = answer.__args__
         free = answer in {None, type(None)} or getattr(answer, "__origin__", None) is Response
         return {self.handler.status_code: None if free else answer}
+
+    @property
+    def tagged(self) -> bool:
+        """Whether it answers through `conditions.tagged`, so with an entity tag."""
+        answer = self.handler.parsed_fn_signature.return_type.annotation
+        passed_on = getattr(answer, "__origin__", None) is Response
+        return passed_on and answer.__args__ != (bytes,)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether `If-Match` can hold it back."""
+        return EXPECTED in self.handler.parsed_fn_signature.parameters
 
 
 def document(app: Litestar) -> Document:
@@ -223,6 +251,7 @@ def _describe(operation: Operation, refs: Mapping[type, Any], components: Docume
     entry["responses"] = {
         **{
             str(status): _answer(status, None if kind is None else refs[kind], components)
+            | ({"headers": _ETAG} if operation.tagged else {})
             for status, kind in operation.answers.items()
         },
         **{str(status): {"$ref": _problem_ref(status)} for status in _statuses(operation)},
@@ -259,6 +288,8 @@ def _parameters(operation: Operation) -> Iterator[Document]:
         yield written | {"style": "deepObject", "explode": True}
     for name, text in _HEADERS.get(operation.id, ()):
         yield _header(name, text)
+    if operation.conditional:
+        yield _header(*_IF_MATCH)
 
 
 def _parameter(name: str, place: str, description: str | None, schema: Document) -> Document:
@@ -280,6 +311,8 @@ def _statuses(operation: Operation) -> list[int]:
         statuses |= {409, 422}
     if operation.takes:
         statuses |= _BODY_STATUSES
+    if operation.conditional:
+        statuses.add(412)
     statuses |= _OTHER_STATUSES.get(operation.id, frozenset())
     return sorted(statuses)
 

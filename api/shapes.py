@@ -306,30 +306,42 @@ class RunList(Shape, frozen=True):
     next_cursor: str | None
 
 
-class ShortVersion(TemplateBody, frozen=True):
-    """A version with one template."""
+class ShortDraft(TemplateBody, frozen=True):
+    """The body of a draft with one template."""
 
     syntax: Syntax = Syntax.BRACES
+
+
+class ShortVersion(ShortDraft, frozen=True):
+    """A version with one template."""
+
     publish: bool = True
 
 
-class LongVersion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A version with several templates; runs start from the entrypoint."""
+class LongDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a draft with several templates; runs start from the entrypoint."""
 
     templates: dict[str, TemplateBody]
     entrypoint: str = "main"
     syntax: Syntax = Syntax.BRACES
+
+
+class LongVersion(LongDraft, frozen=True):
+    """A version with several templates; runs start from the entrypoint."""
+
     publish: bool = True
 
 
 ALL: tuple[type[msgspec.Struct], ...] = (
     AcceptedBatch,
     AcceptedRun,
+    LongDraft,
     LongVersion,
     Preview,
     PromptRun,
     Run,
     RunList,
+    ShortDraft,
     ShortVersion,
 )
 """The shapes that the OpenAPI document adds to those of the routes."""

@@ -40,8 +40,15 @@ _TEMPLATE: Mapping[str, str] = {
     "memory": "Whether a run reads and writes the messages of its thread.",
     "timeoutSeconds": "How long one provider call may take.",
 }
-_VERSION: Mapping[str, str] = {
+_DRAFT: Mapping[str, str] = {
     "syntax": "How tokens are written: `{{ name }}` (braces) or `[[name]]` (brackets).",
+}
+_LONG: Mapping[str, str] = {
+    "entrypoint": "The template that a run starts from.",
+    "templates": "Templates by name; they include each other by name.",
+    **_DRAFT,
+}
+_VERSION: Mapping[str, str] = {
     "publish": "`false` keeps a draft.",
 }
 
@@ -75,11 +82,8 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         "idempotencyKey": "Like the header `Idempotency-Key` of a single submission.",
     },
     "EnvironmentChange": {"isDefault": "`true` takes over from the present default."},
-    "LongVersion": {
-        "entrypoint": "The template that a run starts from.",
-        "templates": "Templates by name; they include each other by name.",
-        **_VERSION,
-    },
+    "LongDraft": _LONG,
+    "LongVersion": {**_LONG, **_VERSION},
     "ModelParams": _PARAMS,
     "NewEnvironment": {"isDefault": "The first environment is the default whatever this says."},
     "NewKey": {
@@ -105,7 +109,8 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         "overlapSeconds": "For so long the old secret signs along, at most 7 days; a day when left "
         "out, `0` ends it at once.",
     },
-    "ShortVersion": {**_TEMPLATE, **_VERSION},
+    "ShortDraft": {**_TEMPLATE, **_DRAFT},
+    "ShortVersion": {**_TEMPLATE, **_DRAFT, **_VERSION},
     "Submission": _SUBMISSION,
     "TemplateBody": _TEMPLATE,
     "WebhookChange": _WEBHOOK,

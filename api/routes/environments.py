@@ -1,16 +1,15 @@
 """Environments and their write-only variables."""
 
-from typing import Annotated
-
-from litestar import delete, get, patch, post, put
+from litestar import Response, delete, get, patch, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from api.auth import SCOPE
+from api.conditions import tagged
 from api.paging import DEPENDENCIES, Asked, Cursors, Listing
 from shared.deps import Deps
-from shared.errors import BadRequestError, Flaw
-from shared.services import environment_deletion, environments
+from shared.domain.preconditions import Expected
+from shared.services import environments
 from shared.services.environments import (
     EnvironmentChange,
     EnvironmentView,
@@ -48,20 +47,21 @@ async def list_environments(
 @get("/environments/{name:str}", opt=_READ, summary="Read an environment")
 async def read_environment(
     name: FromPath[str], principal: NamedDependency[Principal], deps: NamedDependency[Deps]
-) -> EnvironmentView:
+) -> Response[EnvironmentView]:
     """An environment by its name, whatever its case."""
-    return await environments.get(deps, principal, name)
+    return tagged(await environments.get(deps, principal, name))
 
 
 @patch("/environments/{name:str}", opt=_WRITE, summary="Rename an environment or make it default")
 async def change_environment(
     name: FromPath[str],
     data: JSONBody[EnvironmentChange],
+    expected: NamedDependency[Expected],
     principal: NamedDependency[Principal],
     deps: NamedDependency[Deps],
-) -> EnvironmentView:
+) -> Response[EnvironmentView]:
     """Change what is given; `"isDefault": true` takes over from the present default."""
-    return await environments.change(deps, principal, name, data)
+    return tagged(await environments.change(deps, principal, name, data, expected))
 
 
 _ForceQuery = Annotated[

@@ -2,15 +2,17 @@
 
 from typing import Any
 
-from litestar import delete, get, patch, post, put
+from litestar import Response, delete, get, patch, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from litestar.status_codes import HTTP_200_OK
 
 from api.auth import SCOPE
+from api.conditions import tagged
 from api.paging import DEPENDENCIES, Asked, Cursors, Listing
 from shared.deps import Deps
-from shared.services import prompts
+from shared.domain.preconditions import Expected
+from shared.services import prompt_versions, prompts
 from shared.services.keys import Principal
 from shared.services.prompt_views import (
     PromptView,
@@ -48,28 +50,32 @@ async def list_prompts(
 @get("/prompts/{slug:str}", opt=_READ, summary="Read a prompt")
 async def read_prompt(
     slug: FromPath[str], principal: NamedDependency[Principal], deps: NamedDependency[Deps]
-) -> PromptView:
+) -> Response[PromptView]:
     """A prompt by its slug, or by one it once had."""
-    return await prompts.get(deps, principal, slug)
+    return tagged(await prompts.get(deps, principal, slug))
 
 
 @patch("/prompts/{slug:str}", opt=_WRITE, summary="Rename or describe a prompt")
 async def change_prompt(
     slug: FromPath[str],
     data: JSONBody[PromptChange],
+    expected: NamedDependency[Expected],
     principal: NamedDependency[Principal],
     deps: NamedDependency[Deps],
-) -> PromptView:
+) -> Response[PromptView]:
     """Change what is given; after a rename the old slug goes on working."""
-    return await prompts.change(deps, principal, slug, data)
+    return tagged(await prompts.change(deps, principal, slug, data, expected))
 
 
 @delete("/prompts/{slug:str}", opt=_WRITE, summary="Delete a prompt")
 async def delete_prompt(
-    slug: FromPath[str], principal: NamedDependency[Principal], deps: NamedDependency[Deps]
+    slug: FromPath[str],
+    expected: NamedDependency[Expected],
+    principal: NamedDependency[Principal],
+    deps: NamedDependency[Deps],
 ) -> None:
     """Hide a prompt; its runs stay, and what is under way goes on."""
-    await prompts.delete(deps, principal, slug)
+    await prompts.delete(deps, principal, slug, expected)
 
 
 @post("/prompts/{slug:str}/versions", opt=_WRITE, summary="Add a version")
@@ -102,9 +108,34 @@ async def read_version(
     number: FromPath[str],
     principal: NamedDependency[Principal],
     deps: NamedDependency[Deps],
-) -> WholeVersionView:
+) -> Response[WholeVersionView]:
     """A version, draft or published, with its body: posted again, that makes an equal version."""
-    return await prompts.get_version(deps, principal, slug, number)
+    return tagged(await prompt_versions.get(deps, principal, slug, number))
+
+
+@put("/prompts/{slug:str}/versions/{number:str}", opt=_WRITE, summary="Replace a draft")
+async def replace_version(
+    slug: FromPath[str],
+    number: FromPath[str],
+    data: JSONBody[dict[str, Any]],
+    expected: NamedDependency[Expected],
+    principal: NamedDependency[Principal],
+    deps: NamedDependency[Deps],
+) -> Response[WholeVersionView]:
+    """Give a draft another body, in short or long form; a published version never changes."""
+    return tagged(await prompt_versions.replace(deps, principal, slug, number, data, expected))
+
+
+@delete("/prompts/{slug:str}/versions/{number:str}", opt=_WRITE, summary="Delete a version")
+async def delete_version(
+    slug: FromPath[str],
+    number: FromPath[str],
+    expected: NamedDependency[Expected],
+    principal: NamedDependency[Principal],
+    deps: NamedDependency[Deps],
+) -> None:
+    """Delete a draft, or a version that no tag points at and no run was made of."""
+    await prompt_versions.delete(deps, principal, slug, number, expected)
 
 
 @post(
@@ -116,11 +147,12 @@ async def read_version(
 async def publish_version(
     slug: FromPath[str],
     number: FromPath[str],
+    expected: NamedDependency[Expected],
     principal: NamedDependency[Principal],
     deps: NamedDependency[Deps],
 ) -> VersionView:
     """Make a draft reachable; from then on it never changes."""
-    return await prompts.publish(deps, principal, slug, number)
+    return await prompts.publish(deps, principal, slug, number, expected)
 
 
 @get("/prompts/{slug:str}/{version:str}", opt=_READ, summary="Read a published version")
@@ -147,27 +179,40 @@ async def list_tags(
     return asked.cut(cursors, found, lambda view: view.tag)
 
 
+@get("/prompts/{slug:str}/tags/{tag:str}", opt=_READ, summary="Read a tag")
+async def read_tag(
+    slug: FromPath[str],
+    tag: FromPath[str],
+    principal: NamedDependency[Principal],
+    deps: NamedDependency[Deps],
+) -> Response[TagView]:
+    """Which version a tag points at."""
+    return tagged(await prompts.get_tag(deps, principal, slug, tag))
+
+
 @put("/prompts/{slug:str}/tags/{tag:str}", opt=_WRITE, summary="Point a tag at a version")
 async def set_tag(
     slug: FromPath[str],
     tag: FromPath[str],
     data: JSONBody[NewTag],
+    expected: NamedDependency[Expected],
     principal: NamedDependency[Principal],
     deps: NamedDependency[Deps],
-) -> TagView:
+) -> Response[TagView]:
     """Set or move a tag; only published versions can be tagged."""
-    return await prompts.set_tag(deps, principal, slug, tag, data)
+    return tagged(await prompts.set_tag(deps, principal, slug, tag, data, expected))
 
 
 @delete("/prompts/{slug:str}/tags/{tag:str}", opt=_WRITE, summary="Remove a tag")
 async def remove_tag(
     slug: FromPath[str],
     tag: FromPath[str],
+    expected: NamedDependency[Expected],
     principal: NamedDependency[Principal],
     deps: NamedDependency[Deps],
 ) -> None:
     """Take a tag away; its history stays."""
-    await prompts.remove_tag(deps, principal, slug, tag)
+    await prompts.remove_tag(deps, principal, slug, tag, expected)
 
 
 @get(
@@ -198,9 +243,12 @@ HANDLERS = [
     add_version,
     list_versions,
     read_version,
+    replace_version,
+    delete_version,
     publish_version,
     read_revision,
     list_tags,
+    read_tag,
     set_tag,
     remove_tag,
     list_tag_history,

@@ -1,6 +1,5 @@
 """Runs: submit through the prompts door, read through both, cancel."""
 
-import hashlib
 import re
 from typing import Annotated, Any
 
@@ -15,6 +14,7 @@ from api.deadline import LIMIT
 from api.waiters import Waiters
 from shared import ids
 from shared.deps import Deps
+from shared.domain.preconditions import etag
 from shared.domain.submissions import Batch, BatchItem, Submission
 from shared.errors import BadRequestError, Flaw, NotFoundError
 from shared.ids import RunId
@@ -141,10 +141,10 @@ async def read_run(
         await _wait(request, waiters, found, wait_s, deps)
         text = await runs.read(deps, principal, found)
     body = text.encode()
-    etag = f'"{hashlib.blake2s(body, digest_size=12).hexdigest()}"'
-    if etag in request.headers.get("if-none-match", "").replace("W/", ""):
-        return Response(b"", status_code=HTTP_304_NOT_MODIFIED, headers={"ETag": etag})
-    return Response(body, media_type=JSON, headers={"ETag": etag})
+    tag = etag(body)
+    if tag in request.headers.get("if-none-match", "").replace("W/", ""):
+        return Response(b"", status_code=HTTP_304_NOT_MODIFIED, headers={"ETag": tag})
+    return Response(body, media_type=JSON, headers={"ETag": tag})
 
 
 @post("/runs/{run_id:str}/cancel", opt={SCOPE: "runs:write"}, summary="Cancel a run")

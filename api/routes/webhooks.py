@@ -1,14 +1,16 @@
 """Webhook endpoints and their secrets."""
 
-from litestar import delete, get, patch, post
+from litestar import Response, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from litestar.status_codes import HTTP_200_OK
 
 from api.auth import SCOPE
+from api.conditions import tagged
 from api.paging import DEPENDENCIES, Asked, Cursors, Listing
 from api.requests import NoFields
 from shared.deps import Deps
+from shared.domain.preconditions import Expected
 from shared.services import webhooks
 from shared.services.keys import Principal
 from shared.services.webhooks import (
@@ -47,9 +49,9 @@ async def list_webhooks(
 @get("/webhooks/{webhook_id:str}", opt=_READ, summary="Read a webhook")
 async def read_webhook(
     webhook_id: FromPath[str], principal: NamedDependency[Principal], deps: NamedDependency[Deps]
-) -> WebhookView:
+) -> Response[WebhookView]:
     """An endpoint without its secret; of its headers, the names."""
-    return await webhooks.get(deps, principal, webhook_id)
+    return tagged(await webhooks.get(deps, principal, webhook_id))
 
 
 @get("/webhooks/{webhook_id:str}/secret", opt=_WRITE, summary="Read a webhook's secret")
@@ -64,11 +66,12 @@ async def read_secret(
 async def change_webhook(
     webhook_id: FromPath[str],
     data: JSONBody[WebhookChange],
+    expected: NamedDependency[Expected],
     principal: NamedDependency[Principal],
     deps: NamedDependency[Deps],
-) -> WebhookView:
+) -> Response[WebhookView]:
     """Change what is given; lists and headers are replaced as a whole."""
-    return await webhooks.change(deps, principal, webhook_id, data)
+    return tagged(await webhooks.change(deps, principal, webhook_id, data, expected))
 
 
 @delete("/webhooks/{webhook_id:str}", opt=_WRITE, summary="Delete a webhook")

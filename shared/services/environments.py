@@ -11,6 +11,7 @@ from shared.domain import environments as rules
 from shared.domain import flaws
 from shared.domain.audit import Action
 from shared.domain.paging import Page, Slice
+from shared.domain.preconditions import WHATEVER, Expected
 from shared.errors import ConflictError, Flaw, ForbiddenError, NotFoundError, UnacceptableError
 from shared.ids import EnvironmentId, WorkspaceId, new_id
 from shared.services import audit, views
@@ -99,13 +100,18 @@ async def get(deps: Deps, principal: Principal, name: str) -> EnvironmentView:
 
 
 async def change(
-    deps: Deps, principal: Principal, name: str, body: EnvironmentChange
+    deps: Deps,
+    principal: Principal,
+    name: str,
+    body: EnvironmentChange,
+    expected: Expected = WHATEVER,
 ) -> EnvironmentView:
     """Rename an environment, or make it the default in place of the present one."""
     flaws.refuse(*rules.name_flaws(body.name))
     async with deps.store.transaction() as tx:
         await workspaces.change_catalog(tx, principal.workspace_id)
-        row = await _kept(tx, principal, name)
+        row = await _environment(tx, principal, name)
+        expected.demand(_view(row))
         if body.is_default is not None and body.is_default != row.is_default:
             demand(principal, ())  # it changes another environment too
             if not body.is_default:

@@ -8,6 +8,7 @@ from shared.deps import Deps
 from shared.domain import flaws, versions
 from shared.domain import prompts as rules
 from shared.domain.paging import Page, Slice
+from shared.domain.preconditions import WHATEVER, Expected
 from shared.errors import ConflictError, Flaw, NotFoundError
 from shared.ids import VersionId, WorkspaceId, parse
 from shared.services import prompt_views, views
@@ -18,13 +19,13 @@ from shared.services.prompt_views import (
     TagChangeView,
     TagView,
     VersionView,
-    WholeVersionView,
 )
 from shared.store import prompts, submitting, workspaces
 from shared.store.database import Tx
-from shared.store.tables import PromptRow, PromptVersionRow
+from shared.store.tables import PromptRow, PromptTagRow, PromptVersionRow
 
 MAX_TAGS = 1_000
+Tagged = tuple[PromptTagRow, int]
 _SLUG_STEM = 116  # room for a number behind it
 
 
@@ -82,10 +83,16 @@ async def listed(deps: Deps, principal: Principal, page: Page) -> Slice[PromptVi
 async def get(deps: Deps, principal: Principal, slug: str) -> PromptView:
     """Read a prompt by its slug or one it once had."""
     async with deps.store.transaction() as tx:
-        return prompt_views.of_prompt(await _prompt(tx, principal.workspace_id, slug))
+        return prompt_views.of_prompt(await find(tx, principal.workspace_id, slug))
 
 
-async def change(deps: Deps, principal: Principal, slug: str, body: PromptChange) -> PromptView:
+async def change(
+    deps: Deps,
+    principal: Principal,
+    slug: str,
+    body: PromptChange,
+    expected: Expected = WHATEVER,
+) -> PromptView:
     """Rename or describe a prompt; its old slug goes on working."""
     flaws.refuse(
         *rules.slug_flaws(body.slug),
@@ -95,8 +102,8 @@ async def change(deps: Deps, principal: Principal, slug: str, body: PromptChange
     workspace_id = principal.workspace_id
     async with deps.store.transaction() as tx:
         await workspaces.change_catalog(tx, workspace_id)
-        row = await _prompt(tx, workspace_id, slug)
-        fields = audit.changed(row, slug=body.slug, name=body.name, description=body.description)
+        row = await find(tx, workspace_id, slug)
+        expected.demand(prompt_views.of_prompt(row))
         if body.slug is not None and body.slug != row.slug:
             if await prompts.is_taken(tx, workspace_id, body.slug):
                 raise prompts.slug_taken(body.slug)
@@ -105,13 +112,15 @@ async def change(deps: Deps, principal: Principal, slug: str, body: PromptChange
         return prompt_views.of_prompt(row)
 
 
-async def delete(deps: Deps, principal: Principal, slug: str) -> None:
+async def delete(
+    deps: Deps, principal: Principal, slug: str, expected: Expected = WHATEVER
+) -> None:
     """Hide a prompt; what it has running goes on."""
     async with deps.store.transaction() as tx:
         await workspaces.change_catalog(tx, principal.workspace_id)
-        row = await _prompt(tx, principal.workspace_id, slug)
+        row = await find(tx, principal.workspace_id, slug)
+        expected.demand(prompt_views.of_prompt(row))
         await prompts.remove(tx, row)
-        await audit.note(tx, principal, Action.PROMPT_DELETED, audit.of_prompt(row))
 
 
 async def add_version(
@@ -126,7 +135,7 @@ async def add_version(
     warnings = msgspec.json.encode(versions.warnings(version)).decode()
     async with deps.store.transaction() as tx:
         await workspaces.change_catalog(tx, principal.workspace_id)
-        prompt = await _prompt(tx, principal.workspace_id, slug)
+        prompt = await find(tx, principal.workspace_id, slug)
         row = await prompts.insert_version(
             tx, prompt, stored, warnings, publish=publish is not False
         )
@@ -138,24 +147,20 @@ async def list_versions(
 ) -> Slice[VersionView]:
     """List the versions of a prompt, drafts included."""
     async with deps.store.transaction() as tx:
-        prompt = await _prompt(tx, principal.workspace_id, slug)
+        prompt = await find(tx, principal.workspace_id, slug)
         found = await prompts.versions(tx, prompt.id, page)
     return views.page(found, prompt_views.of_version)
 
 
-async def get_version(deps: Deps, principal: Principal, slug: str, number: str) -> WholeVersionView:
-    """Read a version, draft or published, with its body."""
-    async with deps.store.transaction() as tx:
-        prompt = await _prompt(tx, principal.workspace_id, slug)
-        return prompt_views.of_whole_version(await _version(tx, prompt, rules.number_of(number)))
-
-
-async def publish(deps: Deps, principal: Principal, slug: str, number: str) -> VersionView:
+async def publish(
+    deps: Deps, principal: Principal, slug: str, number: str, expected: Expected = WHATEVER
+) -> VersionView:
     """Make a draft reachable, and immutable from now on; a published one stays as it is."""
     async with deps.store.transaction() as tx:
         await workspaces.change_catalog(tx, principal.workspace_id)
-        prompt = await _prompt(tx, principal.workspace_id, slug)
-        row = await _version(tx, prompt, rules.number_of(number))
+        prompt = await find(tx, principal.workspace_id, slug)
+        row = await find_version(tx, prompt, rules.number_of(number))
+        expected.demand(prompt_views.of_whole_version(row))
         if row.published_at is None:
             await prompts.publish(tx, row)
         return prompt_views.of_version(row)
@@ -185,12 +190,26 @@ async def revision(deps: Deps, principal: Principal, slug: str, version: str) ->
 async def list_tags(deps: Deps, principal: Principal, slug: str) -> list[TagView]:
     """List the tags of a prompt by name."""
     async with deps.store.transaction() as tx:
-        prompt = await _prompt(tx, principal.workspace_id, slug)
+        prompt = await find(tx, principal.workspace_id, slug)
         found = await prompts.tags(tx, prompt.id)
     return [prompt_views.of_tag(row, number) for row, number in found]
 
 
-async def set_tag(deps: Deps, principal: Principal, slug: str, tag: str, body: NewTag) -> TagView:
+async def get_tag(deps: Deps, principal: Principal, slug: str, tag: str) -> TagView:
+    """Read where a tag points."""
+    async with deps.store.transaction() as tx:
+        prompt = await find(tx, principal.workspace_id, slug)
+        return _shown(await _tag(tx, prompt, tag))
+
+
+async def set_tag(
+    deps: Deps,
+    principal: Principal,
+    slug: str,
+    tag: str,
+    body: NewTag,
+    expected: Expected = WHATEVER,
+) -> TagView:
     """Point a tag at a published version and write down the move.
 
     Raises `NotFoundError` for a version this prompt has not, `ConflictError` for a draft.
@@ -202,31 +221,35 @@ async def set_tag(deps: Deps, principal: Principal, slug: str, tag: str, body: N
     )
     async with deps.store.transaction() as tx:
         await workspaces.change_catalog(tx, principal.workspace_id)
-        prompt = await _prompt(tx, principal.workspace_id, slug)
-        version = await _version(tx, prompt, body.version)
+        prompt = await find(tx, principal.workspace_id, slug)
+        version = await find_version(tx, prompt, body.version)
         if version.published_at is None:
             raise ConflictError(
                 "This version is a draft: publish it before a tag points at it.",
                 code="version_not_published",
             )
-        before = await _tagged_number(tx, prompt, tag)
+        before = await _tagged(tx, prompt, tag)
+        expected.demand(before and _shown(before))
         if before is None and await prompts.count_tags(tx, prompt.id) >= MAX_TAGS:
             raise ConflictError(f"A prompt may have {MAX_TAGS:,} tags.", code="too_many_tags")
-        if before != version.number:
-            await _record(tx, principal, prompt, tag, (before, version.number, body.comment))
-        return prompt_views.of_tag(await prompts.set_tag(tx, prompt, tag, version), version.number)
+        if before is not None and before[1] == version.number:
+            return _shown(before)
+        await _record(
+            tx, principal, prompt, tag, (before and before[1], version.number, body.comment)
+        )
+        return _shown((await prompts.set_tag(tx, prompt, tag, version), version.number))
 
 
-async def remove_tag(deps: Deps, principal: Principal, slug: str, tag: str) -> None:
+async def remove_tag(
+    deps: Deps, principal: Principal, slug: str, tag: str, expected: Expected = WHATEVER
+) -> None:
     """Take a tag away and write that down."""
     async with deps.store.transaction() as tx:
         await workspaces.change_catalog(tx, principal.workspace_id)
-        prompt = await _prompt(tx, principal.workspace_id, slug)
-        row = await prompts.find_tag(tx, prompt.id, tag) if rules.is_tag(tag) else None
-        if row is None:
-            raise NotFoundError
-        before = await _tagged_number(tx, prompt, tag)
-        await _record(tx, principal, prompt, tag, (before, None, None))
+        prompt = await find(tx, principal.workspace_id, slug)
+        row, number = await _tag(tx, prompt, tag)
+        expected.demand(_shown((row, number)))
+        await _record(tx, principal, prompt, tag, (number, None, None))
         await prompts.remove_tag(tx, row)
 
 
@@ -235,7 +258,7 @@ async def tag_history(
 ) -> Slice[TagChangeView]:
     """List the moves of a tag, those of a removed one too."""
     async with deps.store.transaction() as tx:
-        prompt = await _prompt(tx, principal.workspace_id, slug)
+        prompt = await find(tx, principal.workspace_id, slug)
         if not rules.is_tag(tag):
             raise NotFoundError
         found = await prompts.tag_history(tx, prompt.id, tag, page)
@@ -244,14 +267,15 @@ async def tag_history(
     return views.page(found, prompt_views.of_tag_change)
 
 
-async def _prompt(tx: Tx, workspace_id: WorkspaceId, slug: str) -> PromptRow:
+async def find(tx: Tx, workspace_id: WorkspaceId, slug: str) -> PromptRow:
+    """Find a prompt by its slug or one it once had."""
     row = await prompts.find(tx, workspace_id, slug) if rules.is_slug(slug) else None
     if row is None:
         raise NotFoundError
     return row
 
 
-async def _version(tx: Tx, prompt: PromptRow, named: int | str | None) -> PromptVersionRow:
+async def find_version(tx: Tx, prompt: PromptRow, named: int | str | None) -> PromptVersionRow:
     """Find a version of this prompt, draft or published, by number or id."""
     row: PromptVersionRow | None = None
     if isinstance(named, int):
@@ -264,10 +288,21 @@ async def _version(tx: Tx, prompt: PromptRow, named: int | str | None) -> Prompt
     return row
 
 
-async def _tagged_number(tx: Tx, prompt: PromptRow, tag: str) -> int | None:
-    row = await prompts.find_tag(tx, prompt.id, tag)
+async def _tagged(tx: Tx, prompt: PromptRow, tag: str) -> Tagged | None:
+    row = await prompts.find_tag(tx, prompt.id, tag) if rules.is_tag(tag) else None
     version = row and await prompts.get_version(tx, VersionId(row.version_id))
-    return version.number if version else None
+    return (row, version.number) if row and version else None
+
+
+async def _tag(tx: Tx, prompt: PromptRow, tag: str) -> Tagged:
+    found = await _tagged(tx, prompt, tag)
+    if found is None:
+        raise NotFoundError
+    return found
+
+
+def _shown(tagged: Tagged) -> TagView:
+    return prompt_views.of_tag(*tagged)
 
 
 async def _record(

@@ -17,6 +17,7 @@ from shared.domain import flaws, signing, webhook_urls
 from shared.domain import webhooks as rules
 from shared.domain.audit import Action
 from shared.domain.paging import Page, Slice
+from shared.domain.preconditions import WHATEVER, Expected
 from shared.domain.states import WebhookFormat
 from shared.domain.webhook_urls import Policy
 from shared.errors import ConflictError, NotFoundError
@@ -165,7 +166,11 @@ async def secret(deps: Deps, principal: Principal, endpoint_id: str) -> SecretVi
 
 
 async def change(
-    deps: Deps, principal: Principal, endpoint_id: str, body: WebhookChange
+    deps: Deps,
+    principal: Principal,
+    endpoint_id: str,
+    body: WebhookChange,
+    expected: Expected = WHATEVER,
 ) -> WebhookView:
     """Change what an endpoint wants; deliveries already written keep their event.
 
@@ -175,6 +180,7 @@ async def change(
     async with deps.store.transaction() as tx:
         await workspaces.hold(tx, principal.workspace_id)
         row = await find(tx, principal, endpoint_id)
+        expected.demand(_view(deps, row, await _around(tx, principal, [row])))
         columns = await _columns(deps, tx, principal, EndpointId(row.id), body)
         if "environment_ids" in columns:
             await _demand_room(tx, principal, columns["environment_ids"], besides=row.id)

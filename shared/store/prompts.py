@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from psycopg.errors import ForeignKeyViolation
 from sqlalchemy import Select, Text, cast, delete, func, literal, select
 from sqlalchemy.dialects.postgresql import JSON
 from sqlmodel import col
@@ -149,6 +150,20 @@ async def publish(tx: Tx, row: PromptVersionRow) -> None:
     await tx.refresh(row)
 
 
+async def replace_body(tx: Tx, row: PromptVersionRow, body: str, warnings: str) -> None:
+    """Give a draft another body; `body` and `warnings` are JSON texts."""
+    row.body, row.warnings = _json(body), _json(warnings)
+    await tx.flush()
+    await tx.refresh(row)
+
+
+async def remove_version(tx: Tx, row: PromptVersionRow) -> None:
+    """Delete a version for good. Raises `ConflictError` where a run was made of it meanwhile."""
+    await tx.delete(row)
+    with conflicts.told_as(version_has_runs(), ForeignKeyViolation):
+        await tx.flush()
+
+
 async def has_runs(tx: Tx, version_id: UUID) -> bool:
     """Whether any run points at a version."""
     query = select(col(RunRow.id)).where(col(RunRow.version_id) == version_id).limit(1)
@@ -213,6 +228,12 @@ async def count_tags(tx: Tx, prompt_id: UUID) -> int:
     return (await tx.scalar(query)) or 0
 
 
+async def tags_at(tx: Tx, version_id: UUID) -> Sequence[str]:
+    """Names of the tags that point at a version, inside a transaction."""
+    query = select(col(PromptTagRow.tag)).where(col(PromptTagRow.version_id) == version_id)
+    return (await tx.scalars(query.order_by(col(PromptTagRow.tag)))).all()
+
+
 async def tags_of_version(store: Store, version_id: VersionId) -> list[str]:
     """Names of the tags that point at a version."""
     rows = await store.fetch(_TAGS_OF_VERSION, {"version": version_id})
@@ -230,6 +251,13 @@ async def tag_history(tx: Tx, prompt_id: UUID, tag: str, page: Page) -> Slice[Ta
 def slug_taken(slug: str) -> ConflictError:
     """The error for a slug that another prompt has."""
     return ConflictError(f"A prompt with the slug '{slug}' exists.", code="slug_taken")
+
+
+def version_has_runs() -> ConflictError:
+    """The error for deleting a version that runs were made of."""
+    return ConflictError(
+        "Runs were made of this version: their history needs it.", code="version_in_use"
+    )
 
 
 def prompt_id_of(row: PromptRow) -> PromptId:

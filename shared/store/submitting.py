@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 import msgspec
+import psycopg
 
 from shared.ids import EnvironmentId, PromptId, RunId, VersionId, WorkspaceId
 from shared.store.database import Store
@@ -179,10 +180,15 @@ async def insert(store: Store, new: Sequence[NewRun]) -> list[Stored | Stale | T
 
     Executing the same batch again is safe: ids and keys that exist answer `Taken`.
     """
-    rows = await store.fetch(
-        _SUBMIT_PLAIN if all(map(_is_plain, new)) else _SUBMIT,
-        {"items": msgspec.json.encode(new).decode()},
-    )
+    try:
+        rows = await store.fetch(
+            _SUBMIT_PLAIN if all(map(_is_plain, new)) else _SUBMIT,
+            {"items": msgspec.json.encode(new).decode()},
+        )
+    except psycopg.errors.ForeignKeyViolation:
+        if len(new) == 1:
+            return [Stale()]  # its version was deleted while we inserted
+        raise  # the batch is repeated one by one
     by_id = {row[0]: row for row in rows}
     return [_answer(by_id.get(UUID(run.id))) for run in new]
 
@@ -194,9 +200,12 @@ def _is_plain(run: NewRun) -> bool:
 async def insert_all(store: Store, new: Sequence[NewRun]) -> list[Stored | Stale | Taken]:
     """Insert all of a batch or, when any of it cannot be, nothing; answers like `insert`."""
     items = msgspec.json.encode(new).decode()
-    rows = await store.fetch_all_or_nothing(
-        _SUBMIT, {"items": items}, keep=lambda rows: all(row[2] for row in rows)
-    )
+    try:
+        rows = await store.fetch_all_or_nothing(
+            _SUBMIT, {"items": items}, keep=lambda rows: all(row[2] for row in rows)
+        )
+    except psycopg.errors.ForeignKeyViolation:
+        return [Stale() for _ in new]  # a version was deleted while we inserted
     by_id = {row[0]: row for row in rows}
     return [_answer(by_id[UUID(run.id)]) for run in new]
 

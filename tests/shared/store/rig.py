@@ -125,15 +125,7 @@ class Rig:
 
     async def blocked(self, count: int = 1) -> None:
         """Wait until so many statements wait for a lock."""
-        waiting = (
-            "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-            " AND datname = current_database()"
-        )
-
-        async def found() -> bool:
-            return len(await self.rows(waiting)) >= count
-
-        await until(found)
+        await blocked(self.store, count)
 
     async def run(self, statement: str, **parameters: Any) -> None:
         await self.store.execute(statement, parameters)
@@ -293,3 +285,16 @@ def base64(data: bytes) -> str:
 
 def applied(moved: Sequence[Moved]) -> list[bool]:
     return [one.applied for one in moved]
+
+
+async def blocked(store: Store, count: int = 1) -> None:
+    """Wait until so many statements of the store's database wait for a lock."""
+    waiting = (
+        "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        " AND datname = current_database()"
+    )
+
+    async def found() -> bool:
+        return len(await store.fetch(waiting, {})) >= count
+
+    await until(found)

@@ -1,0 +1,71 @@
+"""Versions as a whole: read, a draft replaced, what nobody uses deleted."""
+
+from typing import Any
+
+import msgspec
+
+from shared.deps import Deps
+from shared.domain import prompts as rules
+from shared.domain import versions
+from shared.domain.preconditions import WHATEVER, Expected
+from shared.errors import ConflictError
+from shared.services import prompt_views
+from shared.services import prompts as owners
+from shared.services.keys import Principal
+from shared.services.prompt_views import WholeVersionView
+from shared.store import prompts, workspaces
+
+
+async def get(deps: Deps, principal: Principal, slug: str, number: str) -> WholeVersionView:
+    """Read a version, draft or published, with its body."""
+    async with deps.store.transaction() as tx:
+        prompt = await owners.find(tx, principal.workspace_id, slug)
+        row = await owners.find_version(tx, prompt, rules.number_of(number))
+        return prompt_views.of_whole_version(row)
+
+
+async def replace(
+    deps: Deps,
+    principal: Principal,
+    slug: str,
+    number: str,
+    body: dict[str, Any],
+    expected: Expected = WHATEVER,
+) -> WholeVersionView:
+    """Give a draft another body, whole. Raises `ConflictError` for a published version."""
+    version = versions.parse(body)
+    warnings = msgspec.json.encode(versions.warnings(version)).decode()
+    async with deps.store.transaction() as tx:
+        await workspaces.hold(tx, principal.workspace_id)
+        prompt = await owners.find(tx, principal.workspace_id, slug)
+        row = await owners.find_version(tx, prompt, rules.number_of(number))
+        expected.demand(prompt_views.of_whole_version(row))
+        if row.published_at is not None:
+            raise ConflictError(
+                "This version is published, so it never changes: add a new one.",
+                code="version_published",
+            )
+        await prompts.replace_body(tx, row, versions.to_json(version).decode(), warnings)
+        return prompt_views.of_whole_version(row)
+
+
+async def delete(
+    deps: Deps, principal: Principal, slug: str, number: str, expected: Expected = WHATEVER
+) -> None:
+    """Delete a version for good; its number is not used again.
+
+    Raises `ConflictError` while a tag points at it, and where runs were made of it, because they
+    go on showing it.
+    """
+    async with deps.store.transaction() as tx:
+        await workspaces.change_catalog(tx, principal.workspace_id)
+        prompt = await owners.find(tx, principal.workspace_id, slug)
+        row = await owners.find_version(tx, prompt, rules.number_of(number))
+        expected.demand(prompt_views.of_whole_version(row))
+        if tags := await prompts.tags_at(tx, row.id):
+            raise ConflictError(
+                f"Tags point at this version: move {', '.join(tags)} first.", code="version_in_use"
+            )
+        if row.published_at is not None and await prompts.has_runs(tx, row.id):
+            raise prompts.version_has_runs()
+        await prompts.remove_version(tx, row)
