@@ -148,6 +148,12 @@ REQUEST_ERRORS: tuple[RequestError, ...] = (
         "Choose another name.",
     ),
     RequestError(
+        "no_earlier_version",
+        409,
+        "The tag has pointed at nothing else before that is still there.",
+        "Point it at a version with `PUT`; its history lists where it has been.",
+    ),
+    RequestError(
         "no_master_key",
         409,
         "The server has no master key that fits, so it cannot keep or open secrets.",

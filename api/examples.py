@@ -52,6 +52,7 @@ _REQUESTS: Mapping[str, Any] = {
     "changePrompt": {"description": "Says hello."},
     "addVersion": _MAIN | _SYSTEM,
     "replaceVersion": _MAIN | _SYSTEM,
+    "rollBackTag": {"comment": "Too chatty"},
     "setTag": {"version": 3, "comment": "Shorter greetings"},
     "createEnvironment": {"name": "staging"},
     "changeEnvironment": {"isDefault": True},
@@ -137,6 +138,22 @@ _FIELDS: Mapping[str, Any] = {
         "serviceTier": None,
     },
 }
+_VERSION: dict[str, Any] = {
+    "id": _RUN,
+    "number": 3,
+    "published": True,
+    "warnings": [],
+    "createdAt": _MOMENT,
+    "publishedAt": _MOMENT,
+}
+_DIFF = """--- 2/templates/main/messages/0/content
++++ 3/templates/main/messages/0/content
+@@ -1 +1 @@
+-Say hello to {{ name }}.
+\\ No newline at end of file
++Greet {{ name }}.
+\\ No newline at end of file
+"""
 _OF_SCHEMA: Mapping[tuple[str, str], Any] = {
     ("AcceptedLinks", "promptRun"): f"/api/v1/promptruns/{_RUN}",
     ("AcceptedRun", "status"): "queued",
@@ -195,6 +212,13 @@ _OF_SCHEMA: Mapping[tuple[str, str], Any] = {
     ("Model", "contextWindow"): 200_000,
     ("Model", "prices"): {"input": 3, "cachedInput": 0.3, "cacheWrite": 3.75, "output": 15},
     ("EventRun", "outputTruncated"): False,
+    ("Change", "pointer"): "/templates/main/messages/0/content",
+    ("Change", "before"): "Say hello to {{ name }}.",
+    ("Change", "after"): "Greet {{ name }}.",
+    ("Change", "diff"): _DIFF,
+    ("TagChange", "keyName"): "backend",
+    ("VersionDiff", "from"): _VERSION | {"number": 2},
+    ("VersionDiff", "to"): _VERSION,
     ("VersionBody", "entrypoint"): "main",
     ("VersionBody", "templates"): {"main": _MAIN},
 }

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 
 PARAMETERS: Mapping[str, str] = {
+    "a": "The version before: its number (a draft's too), a tag, `__latest__` or its id.",
+    "b": "The version after, named likewise.",
     "delivery_id": "The delivery's id.",
     "key": "The variable's name: a capital letter, then capitals, digits and underscores.",
     "key_id": "The key's id.",
@@ -100,11 +102,18 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         **_WEBHOOK,
         "secret": "`whsec_` and 24 to 64 bytes as base64; made when left out.",
     },
+    "Change": {
+        "pointer": "Where, as an RFC 6901 pointer into the body in its long form.",
+        "before": "Null where nothing was.",
+        "after": "Null where nothing is left.",
+        "diff": "For texts that are there on both sides: a unified diff.",
+    },
     "PromptChange": {"slug": "The new slug; the old one goes on working."},
     "Replay": {
         "version": "`same` (when left out), or what its tag, else the latest, points at now.",
         "envVars": "Given again: the old run's were erased when it ended.",
     },
+    "Rollback": {"comment": "Kept in the tag's history."},
     "Rotation": {
         "overlapSeconds": "For so long the old secret signs along, at most 7 days; a day when left "
         "out, `0` ends it at once.",

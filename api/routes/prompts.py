@@ -19,10 +19,11 @@ from shared.services.prompt_views import (
     RevisionView,
     TagChangeView,
     TagView,
+    VersionDiffView,
     VersionView,
     WholeVersionView,
 )
-from shared.services.prompts import NewPrompt, NewTag, PromptChange
+from shared.services.prompts import NewPrompt, NewTag, PromptChange, Rollback
 
 _READ = {SCOPE: "prompts:read"}
 _WRITE = {SCOPE: "prompts:write"}
@@ -155,6 +156,18 @@ async def publish_version(
     return await prompts.publish(deps, principal, slug, number, expected)
 
 
+@get("/prompts/{slug:str}/versions/{a:str}/diff/{b:str}", opt=_READ, summary="Compare two versions")
+async def diff_versions(
+    slug: FromPath[str],
+    a: FromPath[str],
+    b: FromPath[str],
+    principal: NamedDependency[Principal],
+    deps: NamedDependency[Deps],
+) -> VersionDiffView:
+    """What differs between the bodies of two versions, place by place; texts line by line."""
+    return await prompt_versions.diff(deps, principal, slug, (a, b))
+
+
 @get("/prompts/{slug:str}/{version:str}", opt=_READ, summary="Read a published version")
 async def read_revision(
     slug: FromPath[str],
@@ -203,6 +216,28 @@ async def set_tag(
     return tagged(await prompts.set_tag(deps, principal, slug, tag, data, expected))
 
 
+@post(
+    "/prompts/{slug:str}/tags/{tag:str}/rollback",
+    status_code=HTTP_200_OK,
+    opt=_WRITE,
+    summary="Roll a tag back",
+)
+async def roll_back_tag(
+    slug: FromPath[str],
+    tag: FromPath[str],
+    data: JSONBody[Rollback],
+    expected: NamedDependency[Expected],
+    principal: NamedDependency[Principal],
+    deps: NamedDependency[Deps],
+) -> Response[TagView]:
+    """Point a tag at the version it pointed at before; again goes further back, never forth.
+
+    A tag moved by hand to the version it came from has gone back just so. Versions deleted since
+    are passed over; a removal forgets what came before it. The history has it like any move.
+    """
+    return tagged(await prompts.roll_back(deps, principal, slug, tag, data, expected))
+
+
 @delete("/prompts/{slug:str}/tags/{tag:str}", opt=_WRITE, summary="Remove a tag")
 async def remove_tag(
     slug: FromPath[str],
@@ -246,10 +281,12 @@ HANDLERS = [
     replace_version,
     delete_version,
     publish_version,
+    diff_versions,
     read_revision,
     list_tags,
     read_tag,
     set_tag,
+    roll_back_tag,
     remove_tag,
     list_tag_history,
 ]

@@ -1,19 +1,23 @@
-"""Versions as a whole: read, a draft replaced, what nobody uses deleted."""
+"""Versions as a whole: read, compared, a draft replaced, what nobody uses deleted."""
 
+import asyncio
 from typing import Any
 
 import msgspec
 
 from shared.deps import Deps
 from shared.domain import prompts as rules
-from shared.domain import versions
+from shared.domain import version_diff, versions
 from shared.domain.preconditions import WHATEVER, Expected
+from shared.domain.versions import VersionBody
 from shared.errors import ConflictError
 from shared.services import prompt_views
 from shared.services import prompts as owners
 from shared.services.keys import Principal
-from shared.services.prompt_views import WholeVersionView
+from shared.services.prompt_views import VersionDiffView, WholeVersionView
 from shared.store import prompts, workspaces
+from shared.store.database import Tx
+from shared.store.tables import PromptRow, PromptVersionRow
 
 
 async def get(deps: Deps, principal: Principal, slug: str, number: str) -> WholeVersionView:
@@ -22,6 +26,34 @@ async def get(deps: Deps, principal: Principal, slug: str, number: str) -> Whole
         prompt = await owners.find(tx, principal.workspace_id, slug)
         row = await owners.find_version(tx, prompt, rules.number_of(number))
         return prompt_views.of_whole_version(row)
+
+
+async def diff(
+    deps: Deps, principal: Principal, slug: str, named: tuple[str, str]
+) -> VersionDiffView:
+    """Compare two versions, each named by number (drafts too), tag, id or `__latest__`."""
+    async with deps.store.transaction() as tx:
+        prompt = await owners.find(tx, principal.workspace_id, slug)
+        before = await _named(tx, prompt, named[0])
+        after = await _named(tx, prompt, named[1])
+    old, new = (msgspec.convert(row.body, VersionBody) for row in (before, after))
+    # In a thread: of large texts it takes longer than other requests should wait.
+    changes = await asyncio.to_thread(version_diff.changes, old, new, named)
+    return VersionDiffView(
+        from_=prompt_views.of_version(before), to=prompt_views.of_version(after), changes=changes
+    )
+
+
+async def _named(tx: Tx, prompt: PromptRow, name: str) -> PromptVersionRow:
+    match rules.selector(name):
+        case "number", number:
+            return await owners.find_version(tx, prompt, int(number))
+        case "tag", tag if (row := await prompts.find_tag(tx, prompt.id, tag)) is not None:
+            return await owners.find_version(tx, prompt, str(row.version_id))
+        case "latest", _ if (latest := await prompts.latest(tx, prompt.id)) is not None:
+            return latest
+        case _:
+            return await owners.find_version(tx, prompt, name)
 
 
 async def replace(

@@ -1,6 +1,8 @@
 """What is shown of prompts, their versions and their tags."""
 
+from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -8,6 +10,7 @@ from shared.clock import rfc3339
 from shared.domain import versions
 from shared.domain.completions import ModelParams
 from shared.domain.states import Memory
+from shared.domain.version_diff import Change
 from shared.domain.versions import MessageBody, ResponseFormat, VersionBody
 from shared.services import views
 from shared.store.tables import PromptRow, PromptTagRow, PromptVersionRow, TagChangeRow
@@ -58,7 +61,16 @@ class TagChangeView(msgspec.Struct, frozen=True, rename="camel"):
     to: int | None
     comment: str
     key_id: str | None
+    key_name: str | None
     changed_at: str
+
+
+class VersionDiffView(msgspec.Struct, frozen=True):
+    """What differs between two versions; nothing means that they say the same."""
+
+    from_: VersionView = msgspec.field(name="from")
+    to: VersionView
+    changes: list[Change]
 
 
 class RevisionView(msgspec.Struct, frozen=True, rename="camel"):
@@ -121,7 +133,7 @@ def of_tag(row: PromptTagRow, number: int) -> TagView:
     )
 
 
-def of_tag_change(row: TagChangeRow) -> TagChangeView:
+def of_tag_change(row: TagChangeRow, key_names: Mapping[UUID, str]) -> TagChangeView:
     """Show a move of a tag."""
     return TagChangeView(
         id=str(row.id),
@@ -130,5 +142,6 @@ def of_tag_change(row: TagChangeRow) -> TagChangeView:
         to=row.to_number,
         comment=row.comment,
         key_id=None if row.key_id is None else str(row.key_id),
+        key_name=None if row.key_id is None else key_names.get(row.key_id),
         changed_at=rfc3339(row.changed_at),
     )

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from shared.deps import Deps
-from shared.domain import flaws, versions
+from shared.domain import flaws, tag_moves, versions
 from shared.domain import prompts as rules
 from shared.domain.paging import Page, Slice
 from shared.domain.preconditions import WHATEVER, Expected
@@ -49,6 +49,12 @@ class NewTag(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
     """Where a tag shall point: a version's number or id."""
 
     version: int | str
+    comment: str | None = None
+
+
+class Rollback(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a rollback: why."""
+
     comment: str | None = None
 
 
@@ -240,6 +246,35 @@ async def set_tag(
         return _shown((await prompts.set_tag(tx, prompt, tag, version), version.number))
 
 
+async def roll_back(
+    deps: Deps,
+    principal: Principal,
+    slug: str,
+    tag: str,
+    body: Rollback,
+    expected: Expected = WHATEVER,
+) -> TagView:
+    """Point a tag at the version it pointed at before (`tag_moves.before`); again goes further.
+
+    Raises `ConflictError` where nothing is left to go back to.
+    """
+    flaws.refuse(*flaws.of_text(body.comment, "/comment"))
+    async with deps.store.transaction() as tx:
+        await workspaces.change_catalog(tx, principal.workspace_id)
+        prompt = await find(tx, principal.workspace_id, slug)
+        present = await _tag(tx, prompt, tag)
+        expected.demand(_shown(present))
+        number = tag_moves.before(await prompts.tag_moves(tx, prompt.id, tag))
+        if number is None:
+            raise ConflictError(
+                "There is no version that this tag could go back to: PUT it where it shall point.",
+                code="no_earlier_version",
+            )
+        version = await find_version(tx, prompt, number)
+        await _record(tx, principal, prompt, tag, (present[1], number, body.comment))
+        return _shown((await prompts.set_tag(tx, prompt, tag, version), number))
+
+
 async def remove_tag(
     deps: Deps, principal: Principal, slug: str, tag: str, expected: Expected = WHATEVER
 ) -> None:
@@ -262,9 +297,11 @@ async def tag_history(
         if not rules.is_tag(tag):
             raise NotFoundError
         found = await prompts.tag_history(tx, prompt.id, tag, page)
+        asked = {row.key_id for row in found.rows if row.key_id is not None}
+        key_names = await workspaces.key_names(tx, principal.workspace_id, asked)
     if not found.rows and page.after is None and page.before is None:
         raise NotFoundError
-    return views.page(found, prompt_views.of_tag_change)
+    return views.page(found, lambda row: prompt_views.of_tag_change(row, key_names))
 
 
 async def find(tx: Tx, workspace_id: WorkspaceId, slug: str) -> PromptRow:

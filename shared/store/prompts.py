@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from psycopg.errors import ForeignKeyViolation
-from sqlalchemy import Select, Text, cast, delete, func, literal, select
+from sqlalchemy import Select, Text, cast, delete, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import JSON
 from sqlmodel import col
 
@@ -24,8 +24,11 @@ from shared.store.tables import (
 )
 from shared.store.tables.base import NOW
 
-# Publications are ordered by this moment; a transaction's start may lie before a wait for a lock.
+# Publications and moves of tags are ordered by this moment; a transaction's start may lie before a
+# wait for a lock.
 _THIS_MOMENT: Any = func.clock_timestamp()
+
+MAX_MOVES = 10_000
 
 _TAGS_OF_VERSION = "SELECT tag FROM prompt_tags WHERE version_id = %(version)s ORDER BY tag"
 
@@ -207,7 +210,7 @@ async def remove_tag(tx: Tx, row: PromptTagRow) -> None:
 
 async def record_tag_change(tx: Tx, change: dict[str, Any]) -> None:
     """Write down who moved a tag, from where to where."""
-    tx.add(TagChangeRow(id=new_id(), **change))
+    tx.add(TagChangeRow(id=new_id(), changed_at=_THIS_MOMENT, **change))
     await tx.flush()
 
 
@@ -246,6 +249,43 @@ async def tag_history(tx: Tx, prompt_id: UUID, tag: str, page: Page) -> Slice[Ta
         col(TagChangeRow.prompt_id) == prompt_id, col(TagChangeRow.tag) == tag
     )
     return await paging.fetch(tx, query, col(TagChangeRow.id), page)
+
+
+async def tag_moves(tx: Tx, prompt_id: UUID, tag: str) -> Sequence[int | None]:
+    """Numbers of the versions a tag was pointed at, oldest first; `None` is its removal.
+
+    Without versions that are deleted. Of very many moves the oldest are left out.
+    """
+    is_there = (
+        select(PromptVersionRow)
+        .where(
+            col(PromptVersionRow.prompt_id) == prompt_id,
+            col(PromptVersionRow.number) == col(TagChangeRow.to_number),
+        )
+        .exists()
+    )
+    query = (
+        select(col(TagChangeRow.to_number))
+        .where(
+            col(TagChangeRow.prompt_id) == prompt_id,
+            col(TagChangeRow.tag) == tag,
+            or_(col(TagChangeRow.to_number).is_(None), is_there),
+        )
+        # Ids are made by the clocks of several hosts, this by the database's, behind a lock.
+        .order_by(col(TagChangeRow.changed_at).desc(), col(TagChangeRow.id).desc())
+        .limit(MAX_MOVES)
+    )
+    return (await tx.scalars(query)).all()[::-1]
+
+
+async def latest(tx: Tx, prompt_id: UUID) -> PromptVersionRow | None:
+    """The version that was published last."""
+    published_at = col(PromptVersionRow.published_at)
+    query = select(PromptVersionRow).where(
+        col(PromptVersionRow.prompt_id) == prompt_id, published_at.is_not(None)
+    )
+    newest = query.order_by(published_at.desc(), col(PromptVersionRow.number).desc())
+    return await tx.scalar(newest.limit(1))
 
 
 def slug_taken(slug: str) -> ConflictError:

@@ -98,6 +98,16 @@ async def find_key(store: Store, lookup_id: str) -> KnownKey | None:
     )
 
 
+async def key_names(tx: Tx, workspace_id: WorkspaceId, ids: Iterable[UUID]) -> dict[UUID, str]:
+    """Names of keys by id, those of revoked ones too."""
+    rows = await tx.execute(
+        select(col(ApiKeyRow.id), col(ApiKeyRow.name)).where(
+            col(ApiKeyRow.workspace_id) == workspace_id, col(ApiKeyRow.id).in_(set(ids))
+        )
+    )
+    return dict(rows.all())
+
+
 async def touch_keys(store: Store, key_ids: Sequence[KeyId]) -> None:
     """Note that keys were used, at most once a minute each."""
     await store.execute(_TOUCH_KEY, {"ids": list(key_ids)})

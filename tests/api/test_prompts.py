@@ -519,10 +519,12 @@ PATHS = [
     ("PUT", "/prompts/{slug}/versions/1", BODY),
     ("DELETE", "/prompts/{slug}/versions/1", None),
     ("POST", "/prompts/{slug}/versions/1/publish", {}),
+    ("GET", "/prompts/{slug}/versions/1/diff/1", None),
     ("GET", "/prompts/{slug}/1", None),
     ("GET", "/prompts/{slug}/tags", None),
     ("GET", "/prompts/{slug}/tags/prod", None),
     ("PUT", "/prompts/{slug}/tags/prod", {"version": 1}),
+    ("POST", "/prompts/{slug}/tags/prod/rollback", {}),
     ("DELETE", "/prompts/{slug}/tags/prod", None),
     ("GET", "/prompts/{slug}/tags/prod/history", None),
 ]
