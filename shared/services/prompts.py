@@ -73,7 +73,7 @@ async def create(deps: Deps, principal: Principal, body: NewPrompt) -> PromptVie
             wanted = rules.slug_of(body.name)
             taken = await prompts.taken_slugs(tx, workspace_id, wanted[:_SLUG_STEM])
             slug = rules.free_slug(wanted, taken)
-        elif await prompts.is_taken(tx, workspace_id, slug):
+        elif await prompts.find(tx, workspace_id, slug) is not None:
             raise prompts.slug_taken(slug)
         row = await prompts.insert(tx, workspace_id, slug, body.name, body.description or "")
     return prompt_views.of_prompt(row)
@@ -111,7 +111,8 @@ async def change(
         row = await find(tx, workspace_id, slug)
         expected.demand(prompt_views.of_prompt(row))
         if body.slug is not None and body.slug != row.slug:
-            if await prompts.is_taken(tx, workspace_id, body.slug):
+            owner = await prompts.find(tx, workspace_id, body.slug)
+            if owner is not None and owner.id != row.id:
                 raise prompts.slug_taken(body.slug)
             await prompts.rename(tx, row, body.slug)
         await prompts.describe(tx, row, name=body.name, description=body.description)

@@ -44,16 +44,6 @@ async def find(tx: Tx, workspace_id: WorkspaceId, slug: str) -> PromptRow | None
     return await tx.scalar(_live(workspace_id).where(col(PromptRow.id) == alias.prompt_id))
 
 
-async def is_taken(tx: Tx, workspace_id: WorkspaceId, slug: str) -> bool:
-    """Whether a live prompt has this very slug; aliases do not count."""
-    query = select(col(PromptRow.id)).where(
-        col(PromptRow.workspace_id) == workspace_id,
-        col(PromptRow.slug) == slug,
-        col(PromptRow.deleted_at).is_(None),
-    )
-    return (await tx.scalar(query)) is not None
-
-
 async def taken_slugs(tx: Tx, workspace_id: WorkspaceId, beginning: str) -> set[str]:
     """Every slug with this beginning that leads to a prompt, aliases included."""
     current = select(col(PromptRow.slug)).where(
@@ -71,8 +61,7 @@ async def taken_slugs(tx: Tx, workspace_id: WorkspaceId, beginning: str) -> set[
 async def insert(
     tx: Tx, workspace_id: WorkspaceId, slug: str, name: str, description: str
 ) -> PromptRow:
-    """Add a prompt. An alias of the same slug gives way; a prompt of it is a `ConflictError`."""
-    await _drop_alias(tx, workspace_id, slug)
+    """Add a prompt. Raises `ConflictError` where another has the slug."""
     row = PromptRow(
         id=new_id(), workspace_id=workspace_id, slug=slug, name=name, description=description
     )
@@ -85,8 +74,11 @@ async def insert(
 
 async def rename(tx: Tx, row: PromptRow, slug: str) -> None:
     """Give a prompt another slug; the old one stays an alias. Raises `ConflictError` if taken."""
-    workspace_id = WorkspaceId(row.workspace_id)
-    await _drop_alias(tx, workspace_id, slug)
+    await tx.execute(
+        delete(PromptAliasRow).where(
+            col(PromptAliasRow.workspace_id) == row.workspace_id, col(PromptAliasRow.slug) == slug
+        )
+    )
     await tx.merge(PromptAliasRow(workspace_id=row.workspace_id, slug=row.slug, prompt_id=row.id))
     row.slug = slug
     with conflicts.told_as(slug_taken(slug)):
@@ -289,8 +281,11 @@ async def latest(tx: Tx, prompt_id: UUID) -> PromptVersionRow | None:
 
 
 def slug_taken(slug: str) -> ConflictError:
-    """The error for a slug that another prompt has."""
-    return ConflictError(f"A prompt with the slug '{slug}' exists.", code="slug_taken")
+    """The error for a slug that leads to another prompt."""
+    return ConflictError(
+        f"A prompt has the slug '{slug}', or once had it and still answers to it.",
+        code="slug_taken",
+    )
 
 
 def version_has_runs() -> ConflictError:
@@ -308,14 +303,6 @@ def prompt_id_of(row: PromptRow) -> PromptId:
 def _json(text: str) -> Any:
     """A JSON text as the column keeps it, byte for byte: the ORM would write it as a string."""
     return cast(literal(text, Text), JSON)
-
-
-async def _drop_alias(tx: Tx, workspace_id: WorkspaceId, slug: str) -> None:
-    await tx.execute(
-        delete(PromptAliasRow).where(
-            col(PromptAliasRow.workspace_id) == workspace_id, col(PromptAliasRow.slug) == slug
-        )
-    )
 
 
 def _live(workspace_id: WorkspaceId) -> Select[PromptRow]:

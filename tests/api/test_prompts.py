@@ -157,6 +157,35 @@ async def test_rename_to_a_slug_in_use_is_a_conflict(client: httpx.AsyncClient) 
     assert (409, "slug_taken", []) == problem(response)
 
 
+async def test_former_slug_of_a_prompt_is_not_given_to_another(client: httpx.AsyncClient) -> None:
+    """Whoever still asks for the old slug must not be handed somebody else's prompt."""
+    await _create(client, "greeting")
+    await _create(client, "other")
+    for slug in ("welcome", "hello"):
+        await client.patch("/prompts/greeting", json={"slug": slug})
+
+    created = [
+        await client.post("/prompts", json={"slug": slug, "name": "x"})
+        for slug in ("greeting", "welcome", "hello")
+    ]
+    renamed = await client.patch("/prompts/other", json={"slug": "greeting"})
+
+    assert [(409, "slug_taken", [])] * 4 == [problem(answer) for answer in (*created, renamed)]
+    for slug in ("greeting", "welcome", "hello"):
+        assert "hello" == (await client.get(f"/prompts/{slug}")).json()["slug"]
+    assert "other" == (await client.get("/prompts/other")).json()["slug"]
+
+
+async def test_former_slug_is_free_once_its_prompt_is_deleted(client: httpx.AsyncClient) -> None:
+    await _create(client, "greeting")
+    await client.patch("/prompts/greeting", json={"slug": "welcome"})
+    await client.delete("/prompts/welcome")
+
+    await _create(client, "greeting")
+
+    assert "greeting" == (await client.get("/prompts/greeting")).json()["slug"]
+
+
 async def test_empty_change_and_nulls_change_nothing(client: httpx.AsyncClient) -> None:
     await _create(client)
     before = (await client.get("/prompts/greeting")).json()
