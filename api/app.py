@@ -51,6 +51,7 @@ def create_litestar() -> Litestar:
                 Router(
                     BASE_PATH,
                     route_handlers=versioned,
+                    guards=[auth.demand_scope, requests.known_query],
                     dependencies={
                         "principal": Provide(auth.provide_principal),
                         conditions.EXPECTED: Provide(conditions.provide_expected),

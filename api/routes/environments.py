@@ -1,5 +1,7 @@
 """Environments and their write-only variables."""
 
+from typing import Annotated
+
 from litestar import Response, delete, get, patch, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
@@ -9,7 +11,8 @@ from api.conditions import tagged
 from api.paging import DEPENDENCIES, Asked, Cursors, Listing
 from shared.deps import Deps
 from shared.domain.preconditions import Expected
-from shared.services import environments
+from shared.errors import BadRequestError, Flaw
+from shared.services import environment_deletion, environments
 from shared.services.environments import (
     EnvironmentChange,
     EnvironmentView,

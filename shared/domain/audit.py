@@ -12,6 +12,8 @@ class Action(StrEnum):
     PROMPT_DELETED = "prompt.deleted"
     VERSION_CREATED = "version.created"
     VERSION_PUBLISHED = "version.published"
+    VERSION_REPLACED = "version.replaced"
+    VERSION_DELETED = "version.deleted"
     TAG_MOVED = "tag.moved"
     TAG_REMOVED = "tag.removed"
     ENVIRONMENT_CREATED = "environment.created"
@@ -43,6 +45,8 @@ MEANINGS: Mapping[Action, str] = {
     Action.PROMPT_DELETED: "A prompt was hidden.",
     Action.VERSION_CREATED: "A version was added, `published` at once or as a draft.",
     Action.VERSION_PUBLISHED: "A draft became reachable, and immutable.",
+    Action.VERSION_REPLACED: "A draft was given another body.",
+    Action.VERSION_DELETED: "A version that nothing used was deleted.",
     Action.TAG_MOVED: "A tag was pointed at a version: `from` which number `to` which.",
     Action.TAG_REMOVED: "A tag was taken away from the version `from`.",
     Action.ENVIRONMENT_CREATED: "An environment was added.",

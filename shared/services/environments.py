@@ -110,7 +110,7 @@ async def change(
     flaws.refuse(*rules.name_flaws(body.name))
     async with deps.store.transaction() as tx:
         await workspaces.change_catalog(tx, principal.workspace_id)
-        row = await _environment(tx, principal, name)
+        row = await _kept(tx, principal, name)
         expected.demand(_view(row))
         if body.is_default is not None and body.is_default != row.is_default:
             demand(principal, ())  # it changes another environment too

@@ -8,10 +8,11 @@ import msgspec
 from shared.deps import Deps
 from shared.domain import prompts as rules
 from shared.domain import version_diff, versions
+from shared.domain.audit import Action
 from shared.domain.preconditions import WHATEVER, Expected
 from shared.domain.versions import VersionBody
 from shared.errors import ConflictError
-from shared.services import prompt_views
+from shared.services import audit, prompt_views
 from shared.services import prompts as owners
 from shared.services.keys import Principal
 from shared.services.prompt_views import VersionDiffView, WholeVersionView
@@ -78,6 +79,7 @@ async def replace(
                 code="version_published",
             )
         await prompts.replace_body(tx, row, versions.to_json(version).decode(), warnings)
+        await audit.note(tx, principal, Action.VERSION_REPLACED, audit.of_version(prompt, row))
         return prompt_views.of_whole_version(row)
 
 
@@ -101,3 +103,4 @@ async def delete(
         if row.published_at is not None and await prompts.has_runs(tx, row.id):
             raise prompts.version_has_runs()
         await prompts.remove_version(tx, row)
+        await audit.note(tx, principal, Action.VERSION_DELETED, audit.of_version(prompt, row))

@@ -7,11 +7,12 @@ import msgspec
 from shared.deps import Deps
 from shared.domain import flaws, tag_moves, versions
 from shared.domain import prompts as rules
+from shared.domain.audit import Action
 from shared.domain.paging import Page, Slice
 from shared.domain.preconditions import WHATEVER, Expected
 from shared.errors import ConflictError, Flaw, NotFoundError
 from shared.ids import VersionId, WorkspaceId, parse
-from shared.services import prompt_views, views
+from shared.services import audit, prompt_views, views
 from shared.services.keys import Principal
 from shared.services.prompt_views import (
     PromptView,
@@ -76,6 +77,7 @@ async def create(deps: Deps, principal: Principal, body: NewPrompt) -> PromptVie
         elif await prompts.find(tx, workspace_id, slug) is not None:
             raise prompts.slug_taken(slug)
         row = await prompts.insert(tx, workspace_id, slug, body.name, body.description or "")
+        await audit.note(tx, principal, Action.PROMPT_CREATED, audit.of_prompt(row))
     return prompt_views.of_prompt(row)
 
 
@@ -110,12 +112,16 @@ async def change(
         await workspaces.change_catalog(tx, workspace_id)
         row = await find(tx, workspace_id, slug)
         expected.demand(prompt_views.of_prompt(row))
+        fields = audit.changed(row, slug=body.slug, name=body.name, description=body.description)
         if body.slug is not None and body.slug != row.slug:
             owner = await prompts.find(tx, workspace_id, body.slug)
             if owner is not None and owner.id != row.id:
                 raise prompts.slug_taken(body.slug)
             await prompts.rename(tx, row, body.slug)
         await prompts.describe(tx, row, name=body.name, description=body.description)
+        if fields:
+            on = audit.of_prompt(row)
+            await audit.note(tx, principal, Action.PROMPT_CHANGED, on, {"fields": fields})
         return prompt_views.of_prompt(row)
 
 
@@ -128,6 +134,7 @@ async def delete(
         row = await find(tx, principal.workspace_id, slug)
         expected.demand(prompt_views.of_prompt(row))
         await prompts.remove(tx, row)
+        await audit.note(tx, principal, Action.PROMPT_DELETED, audit.of_prompt(row))
 
 
 async def add_version(
@@ -146,6 +153,8 @@ async def add_version(
         row = await prompts.insert_version(
             tx, prompt, stored, warnings, publish=publish is not False
         )
+        target, details = audit.of_version(prompt, row), {"published": publish is not False}
+        await audit.note(tx, principal, Action.VERSION_CREATED, target, details)
     return prompt_views.of_version(row)
 
 
@@ -170,6 +179,7 @@ async def publish(
         expected.demand(prompt_views.of_whole_version(row))
         if row.published_at is None:
             await prompts.publish(tx, row)
+            await audit.note(tx, principal, Action.VERSION_PUBLISHED, audit.of_version(prompt, row))
         return prompt_views.of_version(row)
 
 
@@ -363,3 +373,6 @@ async def _record(
             "key_id": principal.key_id,
         },
     )
+    action = Action.TAG_REMOVED if to_number is None else Action.TAG_MOVED
+    details = {"prompt": prompt.slug, "from": from_number, "to": to_number}
+    await audit.note(tx, principal, action, audit.Target("tag", prompt.id, tag), details)

@@ -41,14 +41,33 @@ async def _delivery(client: httpx.AsyncClient, deps: Deps) -> tuple[str, str]:
     return webhook, str(listed.json()["data"][0]["id"])
 
 
-async def _to_publish(client: httpx.AsyncClient, _deps: Deps) -> Call:
+async def _a_draft(client: httpx.AsyncClient) -> str:
     await client.post("/prompts/greeting/versions", json=VERSION | {"publish": False})
-    return "POST", "/prompts/greeting/versions/2/publish", {}
+    return "/prompts/greeting/versions/2"
+
+
+async def _to_publish(client: httpx.AsyncClient, _deps: Deps) -> Call:
+    return "POST", f"{await _a_draft(client)}/publish", {}
 
 
 async def _to_remove_tag(client: httpx.AsyncClient, _deps: Deps) -> Call:
     await client.put("/prompts/greeting/tags/live", json={"version": 1})
     return "DELETE", "/prompts/greeting/tags/live", None
+
+
+async def _to_replace(client: httpx.AsyncClient, _deps: Deps) -> Call:
+    return "PUT", await _a_draft(client), VERSION
+
+
+async def _to_delete_version(client: httpx.AsyncClient, _deps: Deps) -> Call:
+    return "DELETE", await _a_draft(client), None
+
+
+async def _to_roll_back(client: httpx.AsyncClient, _deps: Deps) -> Call:
+    await client.post("/prompts/greeting/versions", json=VERSION)
+    for version in (1, 2):
+        await client.put("/prompts/greeting/tags/live", json={"version": version})
+    return "POST", "/prompts/greeting/tags/live/rollback", {"comment": "CANARY"}
 
 
 async def _to_resend(client: httpx.AsyncClient, deps: Deps) -> Call:
@@ -106,6 +125,9 @@ CHANGES: dict[str, tuple[Action, Prepare]] = {
         Action.TAG_MOVED,
         _simply("PUT", "/prompts/greeting/tags/live", {"version": 1, "comment": "CANARY"}),
     ),
+    "replaceVersion": (Action.VERSION_REPLACED, _to_replace),
+    "deleteVersion": (Action.VERSION_DELETED, _to_delete_version),
+    "rollBackTag": (Action.TAG_MOVED, _to_roll_back),
     "removeTag": (Action.TAG_REMOVED, _to_remove_tag),
     "createEnvironment": (
         Action.ENVIRONMENT_CREATED,
