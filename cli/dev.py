@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from rich.console import Console
 
 import migrations
-from cli import database, first_start
+from cli import database, dev_env, first_start
 from cli.embedded import FolderLock, start
 from cli.serve import StartError, Stop, new_event_loop, opened
 from cli.serve_api import serve_api
@@ -84,9 +84,7 @@ async def _serve(settings: Settings, lock: FolderLock) -> None:
     stop.listen()
     env_file = settings.data_dir / "dev.env"
     async with opened(settings) as (state, _):
-        key, new = await first_start.prepare(
-            state, first_start.read_env(env_file).get("RUNLANE_API_KEY")
-        )
+        key, new = await first_start.prepare(state, dev_env.read(env_file).get("RUNLANE_API_KEY"))
 
     listening = asyncio.Event()
 

@@ -60,15 +60,6 @@ async def prepare(deps: Deps, key: str | None) -> tuple[str, bool]:
     return made.key, True
 
 
-def read_env(env_file: Path) -> dict[str, str]:
-    """What an earlier start wrote: `RUNLANE_URL` and `RUNLANE_API_KEY`, or nothing."""
-    if not env_file.exists():
-        return {}
-    lines = env_file.read_text().splitlines()
-    pairs = (line.removeprefix("export ").partition("=") for line in lines)
-    return {name: value.strip() for name, found, value in pairs if found}
-
-
 def greeting(url: str, env_file: Path, *, new: bool) -> str:
     """The text of a start: where things are and what to type."""
     made = "Made a workspace, an API key and three demo prompts. " if new else ""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import aiohttp
 from aiohttp import web
 
-from cli.first_start import read_env
+from cli import dev_env
 from cli.serve import StartError
 from shared.clock import SystemClock
 from shared.domain import signing
@@ -21,7 +21,7 @@ _TIMEOUT = aiohttp.ClientTimeout(total=10)
 
 def where(settings: Settings) -> tuple[str, str]:
     """The server and the key: of the environment, else of a `runlane dev` here."""
-    known = read_env(settings.data_dir / "dev.env") | dict(environment())
+    known = dev_env.read(settings.data_dir / "dev.env") | dict(environment())
     url, key = known.get("RUNLANE_URL"), known.get("RUNLANE_API_KEY")
     if not url or not key:
         raise StartError("Set RUNLANE_URL and RUNLANE_API_KEY, or start `runlane dev` first.")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cli.first_start import read_env
+from cli import dev_env
 from tests.e2e.customer import NO_PRICE, Customer
 from tests.e2e.processes import BIN, ROOT, RUNLANE, Process, clean_env, run, served
 from tests.e2e.receiver import Receiver
@@ -35,7 +35,7 @@ class Dev:
 
     @property
     def key(self) -> str:
-        return read_env(self.folder / ".runlane" / "dev.env")["RUNLANE_API_KEY"]
+        return dev_env.read(self.folder / ".runlane" / "dev.env")["RUNLANE_API_KEY"]
 
     def printed(self, start: str) -> str:
         """The command of the printed text that starts so, with its continued lines."""

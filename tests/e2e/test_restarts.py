@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cli.first_start import read_env
+from cli import dev_env
 from tests.e2e.customer import Customer
 from tests.e2e.fake_vendors import FakeVendors
 from tests.e2e.processes import (
@@ -63,7 +63,7 @@ class Dev:
         self.process = self._started()
 
     def customer(self) -> Customer:
-        env = read_env(self.data_dir / "dev.env")
+        env = dev_env.read(self.data_dir / "dev.env")
         return Customer(env["RUNLANE_URL"], env["RUNLANE_API_KEY"])
 
     def close(self) -> None:

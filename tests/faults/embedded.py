@@ -14,8 +14,8 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
+from cli import dev_env
 from cli.embedded import processes
-from cli.first_start import read_env
 from tests.e2e import customer as e2e
 from tests.e2e.processes import (
     RUNLANE,
@@ -183,7 +183,7 @@ class Dev:
             connection.execute("ALTER SYSTEM SET track_commit_timestamp = on")
 
     def _env(self) -> dict[str, str]:
-        return dict(read_env(self.data_dir / "dev.env"))
+        return dict(dev_env.read(self.data_dir / "dev.env"))
 
     def _forget(self) -> None:
         self.process.forget()
