@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.commands import runs
 from shared.domain.states import Lane
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ app.add_typer(lanes_app, name="lanes")
 app.add_typer(secrets_app, name="secrets")
 app.add_typer(workspaces_app, name="workspaces")
 app.add_typer(keys_app, name="keys")
+app.add_typer(runs.app, name="runs")
+app.command("run")(runs.run)
 
 
 def main() -> None:

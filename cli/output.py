@@ -73,6 +73,16 @@ def fields(pairs: Mapping[str, object]) -> None:
     sys.stdout.flush()
 
 
+def columns(*values: object) -> None:
+    """Print one row of a table that grows while somebody looks."""
+    print(("  " if is_terminal() else "\t").join(map(_cell, values)), flush=True)
+
+
+def blank() -> None:
+    """Leave a line empty."""
+    print()
+
+
 def _draw(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     from rich.console import Console  # noqa: PLC0415 (only where a person looks)
     from rich.table import Table  # noqa: PLC0415

@@ -242,6 +242,14 @@ def _cli() -> Iterable[str]:
         "`runlane` reads its [settings](settings.md) from the environment. What goes wrong is said"
         " in one sentence on standard error, with exit status 1."
     )
+    yield ""
+    yield (
+        "Commands with `--url` and `--key` speak to a server over its API, and exit with 0 when all"
+        " is well, 1 when the server refused or a run did not succeed, 2 when what was typed or set"
+        " will not do, 3 when no Runlane answers, and 130 after Ctrl-C. `--json` prints one JSON"
+        " document, or one a line for lists, and nothing else. Tables are for terminals: through a"
+        " pipe there are no headings, and tabs between the columns."
+    )
     for name, command in _commands("runlane", typer.main.get_command(command_line)):
         yield ""
         yield f"## `{name}`"

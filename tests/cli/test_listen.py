@@ -13,13 +13,12 @@ import pytest
 from aiohttp import web
 from standardwebhooks import Webhook
 
-from api.app import create_app
-from api.server import WebServer
 from cli import listen
 from cli.serve import StartError
 from shared.clock import SystemClock
 from shared.deps import Deps
 from shared.domain import signing
+from tests.cli.served import Api
 from tests.e2e.processes import RUNLANE, Process, clean_env
 from tests.factories import Tenant, a_key, a_prompt
 from tests.worker.lane_rig import until
@@ -51,28 +50,6 @@ class Program:
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.received.append((headers, await request.read()))
         return web.Response(status=self.status, headers={"location": "/elsewhere"})
-
-
-@dataclass
-class Api:
-    """The API behind a port that stays the same when it restarts."""
-
-    deps: Deps
-    port: int = 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    async def start(self) -> None:
-        self._server = WebServer(
-            create_app(self.deps), host="127.0.0.1", port=self.port, receive_timeout_s=10
-        )
-        await self._server.start()
-        self.port = self._server.port
-
-    async def stop(self) -> None:
-        await self._server.stop(grace_s=0.1)
 
 
 @dataclass
