@@ -1,6 +1,7 @@
 """`runlane run` and `runlane runs`."""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -9,7 +10,7 @@ from cli.commands import options
 from cli.commands.options import Json, Key, Url
 from shared.domain.states import Lane, RunStatus
 
-app = typer.Typer(no_args_is_help=True, help="Runs: list, show, wait, cancel, replay.")
+app = typer.Typer(no_args_is_help=True, help="Runs: submit many, list, show, wait, cancel, replay.")
 
 
 class Which(StrEnum):
@@ -44,6 +45,12 @@ Wait = Annotated[
 ]
 Timeout = Annotated[
     float | None, typer.Option("--timeout", min=0, help="Seconds to wait; the run goes on then.")
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", help="The file of results; else FILE.runs.jsonl.")
+]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out lines that cannot be submitted.")
 ]
 OwnKey = Annotated[
     str | None,
@@ -80,6 +87,49 @@ def run(
 
     wish = runs.Wish(wait=wait or timeout is not None, timeout_s=timeout, as_json=as_json)
     client.run(url, key, lambda api: runs.submit(api, slug, version, body, idempotency_key, wish))
+
+
+@app.command("submit")
+def submit_file(
+    file: Annotated[
+        str, typer.Option("--file", "-f", help="One JSON object a line; - is standard input.")
+    ],
+    prompt: Annotated[str | None, typer.Option(help="For lines that name none.")] = None,
+    version: Annotated[str, typer.Option(help="The same.")] = "__latest__",
+    environment: Environment = None,
+    priority: Priority = None,
+    model: Model = None,
+    tags: Tags = None,
+    out: Out = None,
+    name: Annotated[str | None, typer.Option(help="The batch's; else made of its content.")] = None,
+    skip_bad: SkipBad = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for all; the results get the outputs.")
+    ] = False,
+    as_json: Json = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Submit every line of a file, each exactly once, also when the command is repeated.
+
+    A line is a whole submission when its `inputs` is an object; else it holds the inputs alone.
+    """
+    fields = _given(
+        prompt=prompt,
+        version=version,
+        environment=environment,
+        priority=priority,
+        model=model,
+        tags=tags,
+    )
+    from cli import client
+    from cli.bulk import submit
+    from cli.bulk.lines import Defaults
+    from shared.clock import SystemClock
+
+    path = None if file == "-" else Path(file)
+    order = submit.Order(path, out, name, Defaults(fields), skip_bad, wait, as_json)
+    client.run(url, key, lambda api: submit.submit(api, order, SystemClock()))
 
 
 @app.command("list")

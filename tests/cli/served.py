@@ -11,7 +11,7 @@ import msgspec
 from api.app import create_app
 from api.server import WebServer
 from shared.deps import Deps
-from tests.e2e.processes import clean_env
+from tests.e2e.processes import RUNLANE, clean_env
 from tests.faults.processes import Child, Launcher
 
 
@@ -79,6 +79,19 @@ class Shell:
         """Run a command to its end."""
         env = self._env(variables)
         return Typed(*await asyncio.to_thread(self.launcher.run, args, env, self.folder))
+
+    async def pipe(self, given: bytes, *args: str) -> Typed:
+        """Run a command with something on its standard input."""
+        child = await asyncio.create_subprocess_exec(
+            *(RUNLANE, *args),
+            cwd=self.folder,
+            env=self._env({}),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await child.communicate(given)
+        return Typed(child.returncode or 0, out.decode(), err.decode())
 
     def start(self, *args: str, **variables: str) -> Child:
         """Start a command; its output and errors go to one log."""

@@ -1,0 +1,1 @@
+"""`runlane runs submit`: thousands of lines become runs, each exactly once."""
