@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 Body = dict[str, Any]
 
 _TOKENS = ("{{ input_a }}", "{{input_b}}", "[[ input_a ]]", "\\{{", "{{ a b }}", "{{", "\r\n", "\n")
+# What an editor, a file system, git or a careless reader might change.
+_FRAGILE = ("\r", "\f", "\x1b[31m", "\ufeff", "\u2028", "\x85", " ", "\t", "e\u0301")
 _TEXT = st.lists(
     st.one_of(
-        st.sampled_from(_TOKENS),
+        st.sampled_from(_TOKENS + _FRAGILE),
         st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=12),
     ),
     max_size=6,
@@ -20,7 +22,7 @@ _TEXT = st.lists(
 _MESSAGES = st.lists(
     st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": _TEXT}),
     min_size=1,
-    max_size=3,
+    max_size=11,
 )
 _MODEL = st.sampled_from(
     [
@@ -38,6 +40,7 @@ _FORMAT = st.sampled_from(
         {"type": "text"},
         {"type": "json_object"},
         {"type": "json_schema", "name": "answer", "schema": '{"type": "object"}'},
+        {"type": "json_schema", "name": "b", "schema": ' {"a":\r\n"\\u00e9"}\r\n\n'},
         {"type": "json_schema", "name": "a", "schema": "{}", "strict": False, "description": "x"},
     ]
 )
@@ -63,9 +66,11 @@ _SETTINGS: st.SearchStrategy[Body] = st.fixed_dictionaries(
     },
 )
 _TEMPLATE = st.builds(lambda model, settings: {**model, **settings}, _MODEL, _SETTINGS)
-_NAME = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.-]{0,8}", fullmatch=True).filter(
-    lambda name: not name.startswith("input_")
-)
+# Names that differ in case only, that are devices on Windows, or that end as files do.
+_ODD_NAMES = ("main", "Main", "MAIN", "con", "nul.x", "LPT1", "main.1.user", "main.system", "a.")
+_NAME = st.sampled_from(_ODD_NAMES) | st.from_regex(
+    r"[A-Za-z_][A-Za-z0-9_.-]{0,8}", fullmatch=True
+).filter(lambda name: not name.startswith("input_"))
 _SYNTAX = st.sampled_from([{}, {"syntax": None}, {"syntax": "braces"}, {"syntax": "brackets"}])
 
 
