@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.commands import runs
+from cli.commands import prompts, runs
 from shared.domain.states import Lane
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ app.add_typer(workspaces_app, name="workspaces")
 app.add_typer(keys_app, name="keys")
 app.add_typer(runs.app, name="runs")
 app.command("run")(runs.run)
+app.add_typer(prompts.app, name="prompts")
 
 
 def main() -> None:
