@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.commands import prompts, runs
+from cli.commands import env, keys, prompts, runs, webhooks
 from shared.domain.states import Lane
 
 if TYPE_CHECKING:
@@ -22,16 +22,17 @@ app = typer.Typer(
     help="Run prompts for your product: queued, durable, with signed webhooks.",
 )
 workspaces_app = typer.Typer(no_args_is_help=True, help="Tenants, for the operator.")
-keys_app = typer.Typer(no_args_is_help=True, help="API keys, for the operator.")
 lanes_app = typer.Typer(no_args_is_help=True, help="The three priority lanes, for the operator.")
 secrets_app = typer.Typer(no_args_is_help=True, help="Secrets at rest, for the operator.")
 app.add_typer(lanes_app, name="lanes")
 app.add_typer(secrets_app, name="secrets")
 app.add_typer(workspaces_app, name="workspaces")
-app.add_typer(keys_app, name="keys")
 app.add_typer(runs.app, name="runs")
 app.command("run")(runs.run)
 app.add_typer(prompts.app, name="prompts")
+app.add_typer(env.app, name="env")
+app.add_typer(webhooks.app, name="webhooks")
+app.add_typer(keys.app, name="keys")
 
 
 def main() -> None:
@@ -144,7 +145,7 @@ def create_workspace(
         typer.Option(help="May it use the server's own provider keys? The first one may."),
     ] = None,
 ) -> None:
-    """Make a workspace and print its id."""
+    """Make a workspace and print its id; `create-key` makes its first key."""
     from cli import operator
 
     wanted = environments or ["production"]
@@ -153,7 +154,7 @@ def create_workspace(
     )
 
 
-@keys_app.command("create")
+@workspaces_app.command("create-key")
 def create_key(
     workspace: Annotated[str, typer.Argument(help="The workspace's id.")],
     name: Annotated[str, typer.Option(help="What the key is for.")] = "operator",
@@ -161,7 +162,10 @@ def create_key(
         list[str] | None, typer.Option("--scope", "-s", help="Repeat; admin when left out.")
     ] = None,
 ) -> None:
-    """Make an API key of a workspace and print it; it is never shown again."""
+    """Make an API key of a workspace, straight in the database, and print it.
+
+    It is never shown again. With a key at hand, `runlane keys create` makes others.
+    """
     from cli import operator
 
     print(operator.create_key(_settings(), workspace, name, scopes or ["admin"]))

@@ -211,7 +211,7 @@ def _new_workspace(launcher: Launcher, env: dict[str, str], name: str) -> str:
     make = ["workspaces", "create", name, "-e", "production", "-e", "staging"]
     code, workspace_id, err = launcher.run(make, env, Path(env["HOME"]))
     assert (0, "") == (code, err)
-    key_of = ["keys", "create", workspace_id.strip()]
+    key_of = ["workspaces", "create-key", workspace_id.strip()]
     code, key, err = launcher.run(key_of, env, Path(env["HOME"]))
     assert (0, "") == (code, err)
     return key.strip()
