@@ -50,7 +50,7 @@ class Runlane:
         self._servers.embedded.postgres.create_database(_TEMPLATE)
         await asyncio.to_thread(self._command, "migrate")
         workspace = await asyncio.to_thread(self._command, "workspaces", "create", "bench")
-        self._key = await asyncio.to_thread(self._command, "keys", "create", workspace)
+        self._key = await asyncio.to_thread(self._command, "workspaces", "create-key", workspace)
         with self._processes(self._env, workers=0) as (url, _):
             async with client.connected(url) as api:
                 await self._ask(api, "POST", "/prompts", {"name": "Greeting", "slug": "greeting"})

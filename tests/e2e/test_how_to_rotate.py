@@ -46,7 +46,7 @@ def test_the_page_s_commands_rotate_the_master_key(
     shell: str, env: dict[str, str], tmp_path: Path
 ) -> None:
     _, workspace, _ = run(RUNLANE, "workspaces", "create", "one", env=env)
-    _, key, _ = run(RUNLANE, "keys", "create", workspace.strip(), env=env)
+    _, key, _ = run(RUNLANE, "workspaces", "create-key", workspace.strip(), env=env)
     _set_variable(env, key.strip(), tmp_path)
     checks = "runlane doctor | grep secrets || true\n"
     kept = "echo kept by ${MASTER_KEY%%:*}"
@@ -91,7 +91,7 @@ def test_a_secret_that_no_key_opens_ends_the_command_with_one(
     env: dict[str, str], tmp_path: Path
 ) -> None:
     _, workspace, _ = run(RUNLANE, "workspaces", "create", "one", env=env)
-    _, key, _ = run(RUNLANE, "keys", "create", workspace.strip(), env=env)
+    _, key, _ = run(RUNLANE, "workspaces", "create-key", workspace.strip(), env=env)
     _set_variable(env, key.strip(), tmp_path)
     other = {"MASTER_KEY": OLD_KEY.replace("old:AAEC", "new:CCEC")}
 
