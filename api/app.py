@@ -7,7 +7,7 @@ from typing import Any
 
 from litestar import Litestar, Router
 from litestar.config.app import AppConfig
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from api import auth, conditions, errors, requests, routes
@@ -16,6 +16,7 @@ from api.guard import Guard, body_rules
 from api.requests import StrictRequest
 from api.waiters import Waiters
 from shared.deps import Deps
+from shared.services.keys import Principal
 
 BASE_PATH = "/api/v1"
 _AT_ROOT = frozenset({"docs", "health"})
@@ -36,7 +37,11 @@ def create_app(deps: Deps, waiters: Waiters | None = None) -> ASGIApp:
 
 @cache
 def create_litestar() -> Litestar:
-    """Build the routes alone, once; each request brings the state that it is answered from."""
+    """Build the routes alone, once; each request brings the state that it is answered from.
+
+    Dependencies form a chain. Those that do not depend on each other are resolved in a task group,
+    which takes longer than all the rest of a request's way to its handler.
+    """
     modules = {
         module.name: importlib.import_module(f"{routes.__name__}.{module.name}")
         for module in pkgutil.iter_modules(routes.__path__)
@@ -54,12 +59,13 @@ def create_litestar() -> Litestar:
                     guards=[auth.demand_scope, requests.known_query],
                     dependencies={
                         "principal": Provide(auth.provide_principal),
+                        "waiters": Provide(_provide_waiters),
                         conditions.EXPECTED: Provide(conditions.provide_expected),
                     },
                 ),
                 Router("/", route_handlers=at_root, guards=[requests.known_query]),
             ],
-            dependencies={"deps": Provide(_provide_deps), "waiters": Provide(_provide_waiters)},
+            dependencies={"deps": Provide(_provide_deps)},
             exception_handlers={Exception: errors.handle},
             request_class=StrictRequest,
             openapi_config=None,  # api/openapi.py writes the document, api/routes/docs.py serves it
@@ -74,6 +80,9 @@ async def _provide_deps(scope: Scope) -> Deps:
     return deps
 
 
-async def _provide_waiters(scope: Scope) -> Waiters:
+async def _provide_waiters(
+    scope: Scope,
+    principal: NamedDependency[Principal],  # noqa: ARG001 (a link of the chain)
+) -> Waiters:
     waiters: Waiters = scope["state"]["waiters"]
     return waiters

@@ -4,6 +4,7 @@ from typing import Any
 
 from litestar import Request
 from litestar.connection import ASGIConnection
+from litestar.di import NamedDependency
 from litestar.handlers import BaseRouteHandler
 
 from shared.deps import Deps
@@ -33,7 +34,10 @@ async def demand_scope(
     state[_PRINCIPAL] = principal
 
 
-async def provide_principal(request: Request[Any, Any, Any]) -> Principal:
+async def provide_principal(
+    request: Request[Any, Any, Any],
+    deps: NamedDependency[Deps],  # noqa: ARG001 (one after another: see `create_litestar`)
+) -> Principal:
     """Litestar dependency: who was let in."""
     principal: Principal = request.scope["state"][_PRINCIPAL]
     return principal

@@ -8,11 +8,12 @@ from typing import Annotated, Generic, Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.params import QueryParameter
 
 from shared.domain.paging import Page, Slice
 from shared.errors import BadRequestError, Flaw, InvalidCursorError
+from shared.services.keys import Principal
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 100
@@ -125,6 +126,7 @@ LimitQuery = Annotated[
 
 
 async def provide_asked(
+    principal: NamedDependency[Principal],  # noqa: ARG001 (a link of the chain of dependencies)
     limit: LimitQuery = None,
     after: Annotated[str | None, QueryParameter(description="A cursor: go on behind it.")] = None,
     before: Annotated[str | None, QueryParameter(description="A cursor: go back from it.")] = None,
@@ -141,6 +143,7 @@ async def provide_asked(
 
 
 async def provide_forward(
+    principal: NamedDependency[Principal],
     limit: LimitQuery = None,
     after: Annotated[
         str | None,
@@ -148,7 +151,7 @@ async def provide_forward(
     ] = None,
 ) -> Asked:
     """Litestar dependency: read the query of a feed, which goes one way."""
-    return await provide_asked(limit, after)
+    return await provide_asked(principal, limit, after)
 
 
 DEPENDENCIES = {"asked": Provide(provide_asked)}
