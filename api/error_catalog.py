@@ -166,6 +166,12 @@ REQUEST_ERRORS: tuple[RequestError, ...] = (
         "Choose another slug.",
     ),
     RequestError(
+        "thread_in_use",
+        409,
+        "Runs of this thread wait or run; `detail` says how many.",
+        "Let them end or cancel them (`GET /runs?thread=`), then delete it.",
+    ),
+    RequestError(
         "too_many_secrets",
         409,
         "As many secrets sign this webhook's deliveries as may at once.",

@@ -24,7 +24,17 @@ from api.requests import QUERY_FAMILIES, NoFields
 Document = dict[str, Any]
 Body = TypeVar("Body")
 
-NOUNS = ("runs", "prompts", "environments", "webhooks", "deliveries", "events", "keys", "models")
+NOUNS = (
+    "runs",
+    "threads",
+    "prompts",
+    "environments",
+    "webhooks",
+    "deliveries",
+    "events",
+    "keys",
+    "models",
+)
 """The order in which the nouns are shown; others follow by name."""
 
 _NOUN_OF = {"previews": "runs", "run_lists": "runs"}  # modules that share a noun
@@ -57,6 +67,7 @@ _ANSWERS: Mapping[str, Mapping[int, type | None]] = {
     "resendDelivery": {202: hook_shapes.Delivery},
     "testWebhook": {202: hook_shapes.Delivery},
     "listEvents": {200: hook_shapes.EventList},
+    "listMessages": {200: shapes.MessageList},
     "cancelRun": {202: shapes.Run, 200: shapes.Run},
 }
 _KEY = (

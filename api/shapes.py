@@ -193,8 +193,9 @@ class RunSummary(Shape, frozen=True):
     status_reason: Annotated[
         str | None,
         Meta(
-            description="While waiting: retry_backoff, provider_rate_limit or circuit_open; "
-            "null when nothing special holds it up."
+            description="While waiting: thread_busy (an earlier turn of its thread and channel is "
+            "not over), retry_backoff, provider_rate_limit or circuit_open; null when nothing "
+            "special holds it up."
         ),
     ]
     next_attempt_at: Moment | None
@@ -306,6 +307,26 @@ class RunList(Shape, frozen=True):
     next_cursor: str | None
 
 
+class ThreadMessage(Shape, frozen=True):
+    """A message of a turn: what was said to the model, or what it answered."""
+
+    role: Literal["user", "assistant"]
+    content: str
+    turn: int
+    channel: str
+    run: UUID
+    environment: str
+    created_at: Moment
+
+
+class MessageList(Shape, frozen=True):
+    """One page of a channel's messages."""
+
+    data: list[ThreadMessage]
+    has_more: bool
+    next_cursor: str | None
+
+
 class ShortDraft(TemplateBody, frozen=True):
     """The body of a draft with one template."""
 
@@ -337,6 +358,7 @@ ALL: tuple[type[msgspec.Struct], ...] = (
     AcceptedRun,
     LongDraft,
     LongVersion,
+    MessageList,
     Preview,
     PromptRun,
     Run,

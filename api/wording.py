@@ -13,6 +13,7 @@ PARAMETERS: Mapping[str, str] = {
     "number": "The version's number.",
     "run_id": "The run's id.",
     "slug": "The prompt's slug, or one it once had.",
+    "thread_id": "The thread's id.",
     "tag": "The tag's name.",
     "version": "A published version: its number, a tag, `__latest__` (published last) or its id.",
     "webhook_id": "The webhook's id.",
@@ -40,6 +41,8 @@ _TEMPLATE: Mapping[str, str] = {
     "messages": "What is sent, with tokens such as `{{ name }}`.",
     "responseFormat": "`text`, `json_object`, or `json_schema` with the schema as a string.",
     "memory": "Whether a run reads and writes the messages of its thread.",
+    "history": "How much of the thread a run reads: its newest turns within `maxTurns` and "
+    "`maxTokens` (estimated), and within 1 MiB whatever this says.",
     "timeoutSeconds": "How long one provider call may take.",
 }
 _DRAFT: Mapping[str, str] = {

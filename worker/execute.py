@@ -269,6 +269,8 @@ class Executor:
         outcome = outcomes.answered(run, number, completion, prices, str(plan.model))
         if run.turn is None or plan.template.memory == Memory.READ_ONLY:
             return outcome
+        if not completion.text.strip():
+            return outcome  # vendors refuse empty messages: it would end the thread
         turn = [m for m in plan.own if m.role != "system"]
         turn.append(Message("assistant", completion.text))
         return msgspec.structs.replace(outcome, turn=Raw(msgspec.json.encode(turn)))
@@ -384,4 +386,5 @@ def _intent_of(run: ClaimedRun, plan: Plan) -> Intent:
         model=plan.model.model,
         messages=Raw(rendered) if first else None,
         sha256=hashlib.sha256(rendered).hexdigest() if first else None,
+        history_from=plan.history_from,
     )

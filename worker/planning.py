@@ -9,10 +9,11 @@ import msgspec
 from shared.deps import Deps, Recent
 from shared.domain import calls, models, versions
 from shared.domain.completions import Message, ModelParams
+from shared.domain.history import History
 from shared.domain.states import ErrorOrigin
 from shared.domain.templates import TemplateError
 from shared.domain.versions import CompiledVersion
-from shared.store import reading
+from shared.store import history, reading
 from shared.store.claiming import ClaimedRun
 from shared.vault import VaultError
 from worker.patience import patiently
@@ -31,6 +32,7 @@ class Plan(msgspec.Struct, frozen=True):
     model: models.ModelName
     messages: tuple[Message, ...]
     own: tuple[Message, ...]
+    history_from: int | None
     params: ModelParams
     template: versions.TemplateBody
     api_key: str
@@ -65,11 +67,13 @@ class Planner:
                 ErrorOrigin.TEMPLATE,
             )
         own = _render(compiled, _inputs.decode(run.inputs))
+        history_from, said = await self._history(run, compiled.settings.history)
         return Plan(
             provider=provider,
             model=models.ModelName(provider_name, bare),
-            messages=await self._with_history(run, own),
+            messages=calls.with_history(own, said),
             own=own,
+            history_from=history_from,
             params=calls.params_of(
                 compiled.settings, None if run.params is None else _params.decode(run.params)
             ),
@@ -77,11 +81,14 @@ class Planner:
             api_key="" if provider_name == "sim" else await self._api_key(run, provider_name),
         )
 
-    async def _with_history(self, run: ClaimedRun, own: tuple[Message, ...]) -> tuple[Message, ...]:
+    async def _history(
+        self, run: ClaimedRun, limits: History
+    ) -> tuple[int | None, tuple[Message, ...]]:
+        """What the run is told of its thread, and the turn that begins with."""
         if not run.history_read:
-            return own
-        stored = await patiently(lambda: reading.history(self._deps.store, run.id))
-        return calls.with_history(own, _messages.decode(stored))
+            return None, ()
+        first, stored = await patiently(lambda: history.before(self._deps.store, run.id, limits))
+        return first, _messages.decode(stored)
 
     async def _api_key(self, run: ClaimedRun, provider: str) -> str:
         """The run's own variable, else its environment's, else the server's where allowed."""

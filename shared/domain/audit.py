@@ -31,6 +31,7 @@ class Action(StrEnum):
     WEBHOOK_SECRET_READ = "webhook.secret_read"  # noqa: S105 (a name, no secret)
     WEBHOOK_SECRET_ROTATED = "webhook.secret_rotated"  # noqa: S105
     DELIVERY_RESENT = "delivery.resent"
+    THREAD_DELETED = "thread.deleted"
     KEY_CREATED = "key.created"
     KEY_REVOKED = "key.revoked"
     WORKSPACE_CREATED = "workspace.created"
@@ -66,6 +67,7 @@ MEANINGS: Mapping[Action, str] = {
     Action.WEBHOOK_SECRET_ROTATED: "An endpoint got a new secret; the old ones sign along for "
     "`overlapSeconds`.",
     Action.DELIVERY_RESENT: "A delivery was sent again by hand.",
+    Action.THREAD_DELETED: "What a thread remembered was erased.",
     Action.KEY_CREATED: "An API key with these `scopes` was made.",
     Action.KEY_REVOKED: "An API key was revoked.",
     Action.WORKSPACE_CREATED: "The operator made the workspace.",

@@ -6,14 +6,12 @@ import msgspec
 
 from shared.domain import models, simulated, versions
 from shared.domain.completions import Message, ModelParams
+from shared.domain.history import BYTES_PER_TOKEN, TOKENS_PER_MESSAGE
 from shared.domain.models import ModelName
 from shared.domain.templates import byte_length
 from shared.domain.versions import TemplateBody
 
 ANTHROPIC_MAX_TOKENS = 8192  # its API wants a number; what every current model accepts
-
-_BYTES_PER_TOKEN = 4
-_TOKENS_PER_MESSAGE = 4
 
 
 def model_of(template: TemplateBody, override: str | None) -> ModelName:
@@ -55,7 +53,7 @@ def input_tokens(messages: Sequence[Message], template: TemplateBody) -> int:
     if isinstance(template.response_format, versions.JsonSchemaFormat):
         texts.append(template.response_format.schema)
     size = sum(map(byte_length, texts))
-    return -(-size // _BYTES_PER_TOKEN) + _TOKENS_PER_MESSAGE * len(messages)
+    return -(-size // BYTES_PER_TOKEN) + TOKENS_PER_MESSAGE * len(messages)
 
 
 def output_cap(model: ModelName, params: ModelParams) -> int | None:

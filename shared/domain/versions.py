@@ -12,13 +12,14 @@ import msgspec
 
 from shared.domain import documents, models, templates
 from shared.domain.completions import Message, ModelParams
-from shared.domain.states import Memory
+from shared.domain.history import NO_LIMITS, TURN_ROWS, History
+from shared.domain.states import READS_HISTORY, Memory
 from shared.domain.templates import Syntax, Template, TemplateError, Values
 from shared.errors import BadRequestError, Flaw, UnacceptableError
 
 ENTRYPOINT = "main"
 MAX_TEMPLATES = 200
-MAX_MESSAGES = 200
+MAX_MESSAGES = TURN_ROWS - 1
 MAX_FALLBACKS = 10
 MAX_WARNINGS = 100
 
@@ -80,6 +81,7 @@ class TemplateBody(
     model_params: ModelParams = ModelParams()
     response_format: ResponseFormat = TextFormat()
     memory: Memory = Memory.STATELESS
+    history: History = NO_LIMITS
     fallbacks: tuple[str, ...] = ()
     timeout_seconds: Annotated[int, msgspec.Meta(ge=5, le=3600)] | None = None
 
@@ -206,18 +208,24 @@ def warnings(version: VersionBody) -> tuple[str, ...]:
         for name, template in version.templates.items()
         if template.fallbacks
     )
+    unread = (
+        f"{name}: history is kept, but a {template.memory.value} template reads none"
+        for name, template in version.templates.items()
+        if template.history != NO_LIMITS and template.memory not in READS_HISTORY
+    )
     misses = (
         f"{name}, {place}: {miss}"
         for name, template in version.templates.items()
         for _, place, text in _texts(template)
         for miss in templates.near_misses(text, version.syntax)
     )
-    return tuple(islice(chain(unused, misses), MAX_WARNINGS))
+    return tuple(islice(chain(unused, unread, misses), MAX_WARNINGS))
 
 
 def revision_view(version: VersionBody) -> dict[str, Any]:
     """Show the entrypoint as a PromptRevision of API.md §2, without what the database knows."""
     entry = version.templates[version.entrypoint]
+    limits = {} if entry.history == NO_LIMITS else {"history": entry.history}
     return {
         "memory": entry.memory.value,
         "provider": entry.provider,
@@ -228,6 +236,7 @@ def revision_view(version: VersionBody) -> dict[str, Any]:
         "messages": msgspec.to_builtins(list(entry.messages)),
         "tools": [],
         "inputs": list(inputs(version)),
+        **msgspec.to_builtins(limits),
     }
 
 

@@ -18,7 +18,7 @@ from shared.domain.versions import TemplateBody
 from shared.services import models, targets
 from shared.services.keys import Principal
 from shared.services.targets import Located
-from shared.store import database, reading
+from shared.store import database, history
 
 EXACT_UP_TO = 100
 _messages = msgspec.json.Decoder(tuple[Message, ...])
@@ -83,8 +83,8 @@ async def _shown(deps: Deps, principal: Principal, found: Located, body: Submiss
     model = calls.model_of(compiled.settings, body.model)
     params = calls.params_of(compiled.settings, body.params)
     own = versions.render_messages(compiled, body.inputs)
-    history = await _history(deps, principal, compiled.settings, body)
-    messages = calls.with_history(own, history)
+    said = await _history(deps, principal, compiled.settings, found.environment_id, body)
+    messages = calls.with_history(own, said)
     tokens = TokenEstimate(
         calls.input_tokens(messages, compiled.settings), calls.output_cap(model, params)
     )
@@ -108,16 +108,19 @@ async def _shown(deps: Deps, principal: Principal, found: Located, body: Submiss
 
 
 async def _history(
-    deps: Deps, principal: Principal, template: TemplateBody, body: Submission
+    deps: Deps,
+    principal: Principal,
+    template: TemplateBody,
+    environment_id: UUID,
+    body: Submission,
 ) -> tuple[Message, ...]:
     """What a run would read of its thread, as it is now: turns under way are not in it yet."""
     if body.thread is None or template.memory not in READS_HISTORY:
         return ()
     principal.demand("runs:write")
     channel = body.channel or submissions.DEFAULT_CHANNEL
-    return _messages.decode(
-        await reading.thread(deps.store, principal.workspace_id, body.thread, channel)
-    )
+    thread = (principal.workspace_id, body.thread, channel)
+    return _messages.decode(await history.now(deps.store, thread, environment_id, template.history))
 
 
 async def _lacks(

@@ -9,7 +9,7 @@ from msgspec import Raw
 from shared.domain.states import Lane
 from shared.ids import EnvironmentId, RunId, SessionId, VersionId, WorkspaceId
 from shared.store.database import Store
-from shared.store.run_json import LIVE_SQL
+from shared.store.run_json import NO_EARLIER_TURN
 
 
 class ClaimedRun(msgspec.Struct, frozen=True):
@@ -49,11 +49,6 @@ class Later(msgspec.Struct, frozen=True):
 class Unknown(msgspec.Struct, frozen=True):
     """No run has this id."""
 
-
-# Where a smaller live turn of the thread's channel exists, its end rings this one.
-NO_EARLIER_TURN = f"""(r.turn IS NULL OR NOT EXISTS (SELECT 1 FROM runs f
-    WHERE f.workspace_id = r.workspace_id AND f.thread_id = r.thread_id
-      AND f.channel = r.channel AND f.turn < r.turn AND f.status IN {LIVE_SQL}))"""
 
 _TAKE = """
   taken AS (
@@ -172,6 +167,8 @@ def _claimed(row: Sequence[object]) -> ClaimedRun:
 class Intent(msgspec.Struct, frozen=True, omit_defaults=True):
     """A provider call about to be made. `messages` are the rendered ones, once per run.
 
+    `history_from` is the first turn of its thread that goes along, where it reads any.
+
     `attempts_before` are those that the run had when it was claimed: a claim makes one call.
     """
 
@@ -183,6 +180,7 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True):
     model: str
     messages: Raw | None = None
     sha256: str | None = None
+    history_from: int | None = None
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -196,7 +194,7 @@ class Refusal(msgspec.Struct, frozen=True):
 _INTENT = f"""
 WITH item AS MATERIALIZED (SELECT * FROM json_to_recordset(%(items)s::json) AS x(
     run_id uuid, session_id uuid, claim_no int, attempts_before int, provider text, model text,
-    messages json, sha256 text)),
+    messages json, sha256 text, history_from int)),
   {
     held_claims(
         "r.id, r.claim_no, r.attempts, r.cancel_requested_at IS NOT NULL AS canceled",
@@ -207,6 +205,7 @@ WITH item AS MATERIALIZED (SELECT * FROM json_to_recordset(%(items)s::json) AS x
   counted AS (
     UPDATE runs r SET calls = r.calls + 1, attempts = r.attempts + 1,
       messages = coalesce(i.messages, r.messages),
+      history_from = coalesce(i.history_from, r.history_from),
       messages_sha256 = coalesce(decode(i.sha256, 'hex'), r.messages_sha256)
     FROM item i JOIN held h ON h.id = i.run_id AND h.claim_no = i.claim_no
     WHERE r.id = i.run_id AND r.claim_no = i.claim_no

@@ -4,10 +4,9 @@ from uuid import UUID
 
 from shared.domain.states import Lane
 from shared.ids import RunId
-from shared.store.claiming import NO_EARLIER_TURN
 from shared.store.database import Store
 from shared.store.ending import ending
-from shared.store.run_json import LIVE_SQL
+from shared.store.run_json import LIVE_SQL, NO_EARLIER_TURN
 from shared.store.sweeping import LEADER_LOCK
 
 _CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"

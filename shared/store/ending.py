@@ -207,9 +207,10 @@ WITH item AS MATERIALIZED (SELECT * FROM {_ITEM}),
       AND a.session_id = i.session_id AND NOT a.late AND (a.outcome IS NULL OR a.outcome = 'lost')
   ),
   remembered AS (
-    INSERT INTO messages (workspace_id, thread_id, channel, turn, position, run_id, role, content)
+    INSERT INTO messages (workspace_id, thread_id, channel, turn, position, run_id,
+      environment_id, role, content)
     SELECT m.workspace_id, m.thread_id, m.channel, m.turn, t.position, m.id,
-      t.line->>'role', t.line->>'content'
+      m.environment_id, t.line->>'role', t.line->>'content'
     FROM item i JOIN moved m ON m.id = i.run_id AND m.claim_no = i.claim_no,
       json_array_elements(i.turn) WITH ORDINALITY AS t(line, position)
     WHERE i.turn IS NOT NULL AND m.turn IS NOT NULL AND m.status IN ('succeeded', 'incomplete')

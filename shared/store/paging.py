@@ -21,7 +21,7 @@ async def fetch(tx: Tx, query: Select[Row], key: Any, page: Page) -> Slice[Row]:
         if page.after is not None:
             query = query.where(key < page.after)
         query = query.order_by(key.desc())
-    return _cut(list((await tx.scalars(query.limit(page.limit + 1))).all()), page)
+    return cut(list((await tx.scalars(query.limit(page.limit + 1))).all()), page)
 
 
 class JsonList(msgspec.Struct, frozen=True):
@@ -60,11 +60,11 @@ async def fetch_json(
           ORDER BY {x}.id {order} LIMIT %(limit)s) AS {x} {of.joins} ORDER BY {x}.id {order}""",
         {**values, "after": page.after, "before": page.before, "limit": page.limit + 1},
     )
-    return _cut([Listed(row_id, Raw(text.encode())) for row_id, text in rows], page)
+    return cut([Listed(row_id, Raw(text.encode())) for row_id, text in rows], page)
 
 
-def _cut(rows: list[Row], page: Page) -> Slice[Row]:
-    """Leave the row beyond the page out, and turn what was read backwards."""
+def cut(rows: list[Row], page: Page) -> Slice[Row]:
+    """Leave the rows beyond the page out, and turn what was read backwards."""
     more = len(rows) > page.limit
     rows = rows[: page.limit]
     if page.before is not None:

@@ -23,19 +23,6 @@ FROM runs r JOIN prompts p ON p.id = r.prompt_id AND p.deleted_at IS NULL
   JOIN prompt_versions v ON v.id = r.version_id JOIN environments e ON e.id = r.environment_id
 WHERE r.workspace_id = %(workspace)s AND r.id = %(run)s AND {WITHIN}
 """
-_HISTORY = """
-SELECT json_agg(json_build_object('role', m.role, 'content', m.content)
-  ORDER BY m.turn, m.position)::text
-FROM runs r JOIN messages m ON m.workspace_id = r.workspace_id AND m.thread_id = r.thread_id
-  AND m.channel = r.channel AND m.turn < r.turn
-WHERE r.id = %(run)s
-"""
-_THREAD = """
-SELECT json_agg(json_build_object('role', m.role, 'content', m.content)
-  ORDER BY m.turn, m.position)::text
-FROM messages m WHERE m.workspace_id = %(workspace)s AND m.thread_id = %(thread)s
-  AND m.channel = %(channel)s
-"""
 _CREDENTIALS = """
 SELECT w.server_credentials, ARRAY(SELECT DISTINCT x.key FROM environment_variables x
   JOIN environments e ON e.id = x.environment_id AND e.deleted_at IS NULL
@@ -107,20 +94,6 @@ async def version_body(store: Store, version_id: VersionId) -> str:
     """The stored body of a version; versions a run points at are never deleted."""
     rows = await store.fetch(_VERSION, {"version": version_id})
     return str(rows[0][0])
-
-
-async def history(store: Store, run_id: RunId) -> str:
-    """The turns before this run's in its thread and channel, as a JSON list of messages."""
-    rows = await store.fetch(_HISTORY, {"run": run_id})
-    return rows[0][0] or "[]"
-
-
-async def thread(store: Store, workspace_id: WorkspaceId, thread_id: UUID, channel: str) -> str:
-    """All turns of a thread in a channel, as a JSON list of messages."""
-    rows = await store.fetch(
-        _THREAD, {"workspace": workspace_id, "thread": thread_id, "channel": channel}
-    )
-    return rows[0][0] or "[]"
 
 
 async def credentials(

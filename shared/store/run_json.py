@@ -4,7 +4,7 @@ Expressions expect the aliases `r` (runs), `p` (prompts), `v` (prompt_versions) 
 `e` (environments). `json_build_object` keeps the order and passes stored JSON through.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from shared.domain.states import LIVE
 
@@ -24,6 +24,10 @@ UUID7 = """
 WITHIN = "(cardinality(%(within)s::uuid[]) = 0 OR r.environment_id = ANY(%(within)s))"
 """Keeps to the environments that a key is limited to; none mean all."""
 LIVE_SQL = "(" + ", ".join(f"'{status}'" for status in sorted(LIVE)) + ")"
+# Where a smaller live turn of the thread's channel exists, its end rings this one.
+NO_EARLIER_TURN = f"""(r.turn IS NULL OR NOT EXISTS (SELECT 1 FROM runs f
+    WHERE f.workspace_id = r.workspace_id AND f.thread_id = r.thread_id
+      AND f.channel = r.channel AND f.turn < r.turn AND f.status IN {LIVE_SQL}))"""
 OUTPUT_INLINE_BYTES = 8192
 EVENT_BYTES = 20_000
 _NO_COST = (
@@ -53,15 +57,20 @@ _ATTEMPTS = f"""(SELECT coalesce(json_agg(json_build_object(
       'code', a.error_code, 'message', a.error_message) END) ORDER BY a.number), '[]'::json)
   FROM attempts a WHERE a.run_id = r.id)"""
 
-_MESSAGES = """CASE WHEN r.messages IS NULL OR r.turn IS NULL THEN r.messages ELSE (
+EARLIER = """m.workspace_id = r.workspace_id AND m.thread_id = r.thread_id
+  AND m.channel = r.channel AND m.turn < r.turn AND coalesce(m.environment_id,
+    (SELECT x.environment_id FROM runs x WHERE x.id = m.run_id)) = r.environment_id"""
+"""What a run may remember: messages `m` of its channel before it, of its own environment."""
+
+_MESSAGES = f"""CASE WHEN r.messages IS NULL OR r.turn IS NULL THEN r.messages ELSE (
   SELECT json_agg(line ORDER BY place, turn, position) FROM (
     SELECT 0 AS place, 0 AS turn, s.n AS position, s.line FROM
       json_array_elements(r.messages) WITH ORDINALITY AS s(line, n)
       WHERE s.line->>'role' = 'system'
     UNION ALL
     SELECT 1, m.turn, m.position, json_build_object('role', m.role, 'content', m.content)
-      FROM messages m WHERE r.history_read AND m.workspace_id = r.workspace_id
-      AND m.thread_id = r.thread_id AND m.channel = r.channel AND m.turn < r.turn
+      FROM messages m WHERE r.history_read AND {EARLIER}
+        AND m.turn >= coalesce(r.history_from, 0)
     UNION ALL
     SELECT 2, 0, s.n, s.line FROM json_array_elements(r.messages) WITH ORDINALITY AS s(line, n)
       WHERE s.line->>'role' <> 'system') AS lines) END"""
@@ -70,7 +79,8 @@ FIELDS: dict[str, str] = {
     "id": "r.id",
     "status": "r.status",
     "done": f"r.status NOT IN {LIVE_SQL}",
-    "statusReason": "r.status_reason",
+    "statusReason": f"""CASE WHEN r.status <> 'queued' OR {NO_EARLIER_TURN}
+      THEN r.status_reason ELSE 'thread_busy' END""",
     "nextAttemptAt": f"""CASE WHEN r.status IN ('queued', 'scheduled') AND r.available_at > now()
       THEN {moment("r.available_at")} END""",
     "prompt": """json_build_object('slug', p.slug, 'version', v.number, 'versionId', v.id,
@@ -102,9 +112,9 @@ FIELDS: dict[str, str] = {
 }
 
 
-def build(names: Iterable[str], extra: str = "") -> str:
+def build(names: Iterable[str], extra: str = "", fields: Mapping[str, str] = FIELDS) -> str:
     """A `json_build_object` with the named fields of a run."""
-    pairs = ", ".join(f"'{name}', {FIELDS[name]}" for name in names)
+    pairs = ", ".join(f"'{name}', {fields[name]}" for name in names)
     return f"json_build_object({pairs}{extra})"
 
 
@@ -115,9 +125,12 @@ _OUTPUT = f""", 'output', CASE WHEN octet_length(r.output) <= {OUTPUT_INLINE_BYT
   THEN r.output END,
   'outputTruncated', coalesce(octet_length(r.output) > {OUTPUT_INLINE_BYTES}, false)"""
 
-EVENT_RUN = build(_IN_EVENTS, _OUTPUT)
+# Events tell of ends: such a run waits for nothing, and nobody has to look.
+_ENDED = FIELDS | {"statusReason": "NULL"}
+
+EVENT_RUN = build(_IN_EVENTS, _OUTPUT, _ENDED)
 EVENT_RUN_SMALL = build(
-    _SMALL, ", 'output', NULL, 'outputTruncated', true, 'metadataTruncated', true"
+    _SMALL, ", 'output', NULL, 'outputTruncated', true, 'metadataTruncated', true", _ENDED
 )
 
 PROMPT_RUN = f"""json_build_object('id', r.id,

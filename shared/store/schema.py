@@ -4,7 +4,7 @@ import psycopg
 
 from shared.store.database import Store
 
-EXPECTED = "0003"
+EXPECTED = "0004"
 """The newest migration; `tests/architecture` holds it against the folder of migrations."""
 
 

@@ -113,6 +113,8 @@ _SUBMIT_PLAIN = f"""
 RETURNING id, true, true, thread_id, status, {_DUE_MS}
 """
 
+# A thread's row is locked even where nothing about it changes: its deletion waits for us, or we
+# for it, and what was deleted meanwhile begins anew.
 _SUBMIT = f"""
 WITH item AS MATERIALIZED (SELECT x.*, row_number() OVER () AS place FROM {_ITEM}),
   fresh AS MATERIALIZED (
@@ -138,10 +140,15 @@ WITH item AS MATERIALIZED (SELECT x.*, row_number() OVER () AS place FROM {_ITEM
       AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = f.id)
   ),
   thread AS (
-    INSERT INTO threads (workspace_id, id)
-    SELECT DISTINCT workspace_id, thread_id FROM accepted
-    WHERE thread_given OR turns ORDER BY 1, 2
-    ON CONFLICT DO NOTHING
+    INSERT INTO threads AS h (workspace_id, id, environment_ids)
+    SELECT workspace_id, thread_id, array_agg(DISTINCT environment_id) FROM accepted
+    WHERE thread_given OR turns GROUP BY 1, 2 ORDER BY 1, 2
+    ON CONFLICT (workspace_id, id) DO UPDATE SET deleted_at = NULL,
+      created_at = CASE WHEN h.deleted_at IS NULL THEN h.created_at ELSE now() END,
+      environment_ids = CASE WHEN h.deleted_at IS NULL
+        THEN ARRAY(SELECT DISTINCT unnest(h.environment_ids || excluded.environment_ids))
+        ELSE excluded.environment_ids END
+      WHERE h.deleted_at IS NOT NULL OR NOT h.environment_ids @> excluded.environment_ids
   ),
   turn AS (
     INSERT INTO turns AS t (workspace_id, thread_id, channel, last_turn)

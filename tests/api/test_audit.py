@@ -97,6 +97,12 @@ async def _to_delete_variable(client: httpx.AsyncClient, _deps: Deps) -> Call:
     return "DELETE", "/environments/production/variables/TOKEN", None
 
 
+async def _to_delete_thread(client: httpx.AsyncClient, _deps: Deps) -> Call:
+    body = {"inputs": {"name": "Ada"}, "thread": str(new_id())}
+    run = (await client.post("/prompts/greeting/1/runs", json=body)).json()
+    return "DELETE", f"/threads/{run['thread']}", None
+
+
 def _simply(method: str, path: str, body: Any = None) -> Prepare:
     async def prepare(_client: httpx.AsyncClient, _deps: Deps) -> Call:
         return method, path, body
@@ -158,6 +164,7 @@ CHANGES: dict[str, tuple[Action, Prepare]] = {
     "testWebhook": (Action.WEBHOOK_TESTED, _at_webhook("POST", "/test", {})),
     "recoverWebhook": (Action.WEBHOOK_RECOVERED, _to_recover),
     "resendDelivery": (Action.DELIVERY_RESENT, _to_resend),
+    "deleteThread": (Action.THREAD_DELETED, _to_delete_thread),
     "createKey": (
         Action.KEY_CREATED,
         _simply("POST", "/keys", {"name": "new", "scopes": ["runs:read"]}),

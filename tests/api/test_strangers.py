@@ -176,7 +176,7 @@ async def test_a_key_of_one_environment_reaches_nothing_of_another(
 
     assert {} == wrong
     assert before == await world.contents(deps)
-    assert asked == {"name", "run_id", "webhook_id", "delivery_id", "key_id"}
+    assert asked == {"name", "run_id", "webhook_id", "delivery_id", "key_id", "thread_id"}
 
 
 async def test_a_key_of_one_environment_is_shown_nothing_of_another(
@@ -185,8 +185,9 @@ async def test_a_key_of_one_environment_is_shown_nothing_of_another(
     body = {"name": "narrow", "scopes": ["admin"], "environments": ["ours-other"]}
     key = (await meeting.client.post("/keys", json=body)).json()["key"]
     ours = meeting.ours
-    hidden = [ours.things[name][0] for name in ("run_id", "webhook_id", "delivery_id", "key_id")]
-    shown = [ours.elsewhere[name] for name in ("run_id", "webhook_id", "delivery_id", "key_id")]
+    names = ("run_id", "webhook_id", "delivery_id", "key_id", "thread_id")
+    hidden = [ours.things[name][0] for name in names]
+    shown = [ours.elsewhere[name] for name in names]
     things = {name: values[0] for name, values in ours.things.items()} | dict(ours.elsewhere)
     reads = [one for one in world.operations() if one.method == "get"]
 

@@ -26,6 +26,14 @@ from tests.factories import Tenant, a_tenant
 
 PATH_PARAMETER = re.compile(r"\{(\w+)\}")
 _BODY = {"model": "sim/echo", "messages": [{"role": "user", "content": "Hello {{ name }}"}]}
+_SAID = """
+INSERT INTO messages (workspace_id, thread_id, channel, turn, position, run_id, environment_id,
+  role, content)
+SELECT r.workspace_id, r.thread_id, r.channel, 1, p, r.id, r.environment_id,
+  CASE p WHEN 1 THEN 'user' ELSE 'assistant' END, 'said in ' || e.name
+FROM runs r JOIN environments e ON e.id = r.environment_id, generate_series(1, 2) AS p
+WHERE r.thread_id = ANY(%(threads)s::uuid[])
+"""
 _FORGETFUL = {"api_keys": {"last_used_at"}}  # columns that reading alone changes
 _VARIES = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"  # ids
@@ -104,7 +112,7 @@ def replaced(
 @cache
 def unknown() -> Mapping[str, str]:
     """By path parameter, what nobody has."""
-    names = dict.fromkeys(("run_id", "webhook_id", "delivery_id", "key_id", "version"))
+    names = dict.fromkeys(("run_id", "thread_id", "webhook_id", "delivery_id", "key_id", "version"))
     return {name: str(new_id()) for name in names} | {
         "slug": "nobodys-prompt",
         "number": "99",
@@ -128,9 +136,11 @@ async def a_world(deps: Deps, label: str, versions: int = 2) -> World:
         await made.post(
             "/prompts/{slug}/1/runs", {"inputs": {"name": "Ada"}}
         )  # one that still waits
+        threads = [await made.thread(), await made.thread(made.other)]
         keys = [await made.key(), await made.key(), await made.key(made.other)]
         deliveries = {hook: await made.delivery(hook) for hook in webhooks}
         revision = (await client.get(f"/prompts/{made.slug}/{versions}")).json()["id"]
+    await deps.store.execute(_SAID, {"threads": threads})
     number = str(versions)
     things = {
         "slug": (made.slug,),
@@ -142,6 +152,7 @@ async def a_world(deps: Deps, label: str, versions: int = 2) -> World:
         "name": (made.environment,),
         "key": (made.variable,),
         "run_id": (runs[0],),
+        "thread_id": (threads[0],),
         "webhook_id": (webhooks[0],),
         "delivery_id": (deliveries[webhooks[0]],),
         "key_id": (keys[0],),
@@ -150,6 +161,7 @@ async def a_world(deps: Deps, label: str, versions: int = 2) -> World:
         "name": made.other,
         "key": made.variable,
         "run_id": runs[2],
+        "thread_id": threads[1],
         "webhook_id": webhooks[2],
         "delivery_id": deliveries[webhooks[2]],
         "key_id": keys[2],
@@ -199,6 +211,13 @@ class _Maker:
         run_id = (await self.post("/prompts/{slug}/1/runs", body))["id"]
         await self.post(f"/runs/{run_id}/cancel", {})
         return str(run_id)
+
+    async def thread(self, environment: str | None = None) -> str:
+        """A thread; what is said in it needs no worker."""
+        body = {"inputs": {"name": "Ada"}, "environment": environment or self.environment}
+        run = await self.post("/prompts/{slug}/1/runs", body | {"thread": str(new_id())})
+        await self.post(f"/runs/{run['id']}/cancel", {})
+        return str(run["thread"])
 
     async def key(self, environment: str | None = None) -> str:
         within = [environment or self.environment]

@@ -43,6 +43,7 @@ from tests.faults.referee import Figures, Violation
 from tests.faults.vendors import ScriptedVendors
 from tests.faults.waiting import until
 
+CHAT = "chat"
 SLUG = "task"
 HOOK = "main"
 MASTER_KEY = "test:" + base64.b64encode(bytes(range(32))).decode()
@@ -292,6 +293,7 @@ class Rig:
         self.customer.orders.clear()
         self.customer.cancels.clear()
         self.vendors.ledger.clear()
+        self.vendors.released.clear()
         self.receiver.forget()
         self.receiver.secrets = {HOOK: self._secret}
         self.vendors.of_keys.clear()
@@ -423,5 +425,6 @@ class Rig:
         async with self._deps() as deps:
             self.tenant = await a_tenant(deps, server_credentials=True)
             await a_prompt(deps, self.tenant, SLUG, _BODY)
+            await a_prompt(deps, self.tenant, CHAT, _BODY | {"memory": "read_write"})
         (self.endpoint_id,) = await self.endpoints(HOOK)
         self._secret = self.receiver.secrets[HOOK]

@@ -3,16 +3,22 @@
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
 from pydantic import SecretStr
 
 from shared.deps import Deps
+from shared.domain.states import Memory
+from shared.domain.submissions import Submission
+from shared.ids import RunId, new_id
+from shared.services import submissions
 from shared.settings import Settings
 from shared.store import ending, reading
+from tests.factories import Tenant, a_prompt, a_tenant
 from tests.shared.store.rig import Rig, a_rig
-from tests.vendors import Step, VendorServer, answers, hangs, named
+from tests.vendors import ANSWER, Step, VendorServer, answers, hangs, named
 from tests.worker.execute_rig import Hands, hands
 
 VENDORS = ("openai", "anthropic")
@@ -224,3 +230,82 @@ async def test_stopping_a_run_closes_the_connection_to_the_vendor(
         await call.ended.wait()
     assert call.client_left
     assert "canceled" == await rig.status(run_id)
+
+
+# Threads
+
+
+async def _said(
+    deps: Deps, worker: Hands, tenant: Tenant, slug: str, name: str, thread: UUID
+) -> str:
+    """Submit a turn and carry it to its end; answers the run's id."""
+    body = Submission(inputs={"name": name}, thread=thread)
+    ends_at = asyncio.get_running_loop().time() + 60
+    wanted = submissions.Request(slug=slug, version="1", body=body, ends_at=ends_at)
+    accepted = await submissions.submit(deps, tenant.principal, wanted)
+    await worker.carry(accepted.id)
+    return str(accepted.id)
+
+
+def _told(vendors: VendorServer, run_id: str) -> list[str]:
+    """What a call brought of the conversation, the system text aside."""
+    (call,) = vendors.calls_of(run_id)
+    return [
+        f"{message['role']}: {message['content']}"
+        for message in call.body["messages"]
+        if message["role"] != "system"
+    ]
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+@pytest.mark.parametrize("memory", list(Memory))
+async def test_a_memory_mode_decides_what_a_vendor_is_told_and_what_stays(
+    deps: Deps,
+    worker: Hands,
+    vendors: VendorServer,
+    vendor: str,
+    memory: Memory,
+) -> None:
+    tenant, thread = await a_tenant(deps, server_credentials=True), new_id()
+    for slug in {"read_write", memory}:
+        body = {
+            "model": f"{vendor}/some-model",
+            "memory": slug,
+            "systemInstruction": "Be brief.",
+            "messages": [{"role": "user", "content": "I am {{ name }}"}],
+        }
+        await a_prompt(deps, tenant, slug, body)
+
+    turns = (("read_write", "a"), (memory, "b"), ("read_write", "c"))
+    runs = [await _said(deps, worker, tenant, slug, name, thread) for slug, name in turns]
+
+    turn = {
+        name: [f"user: I am {name}", f"assistant: {ANSWER} You said: I am {name}"] for name in "ab"
+    }
+    assert [
+        ["user: I am a"],
+        [*(turn["a"] if memory in {"read_only", "read_write"} else ()), "user: I am b"],
+        [
+            *turn["a"],
+            *(turn["b"] if memory in {"write_only", "read_write"} else ()),
+            "user: I am c",
+        ],
+    ] == [_told(vendors, run_id) for run_id in runs]
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+async def test_an_answer_without_text_is_not_put_into_the_mouth_of_a_later_turn(
+    deps: Deps, worker: Hands, vendors: VendorServer, vendor: str
+) -> None:
+    tenant, thread = await a_tenant(deps, server_credentials=True), new_id()
+    messages = [{"role": "user", "content": "I am {{ name }}"}]
+    for slug in ("mock-filtered", "some-model"):
+        body = {"model": f"{vendor}/{slug}", "memory": "read_write", "messages": messages}
+        await a_prompt(deps, tenant, slug, body)
+
+    first = await _said(deps, worker, tenant, "mock-filtered", "a", thread)
+    second = await _said(deps, worker, tenant, "some-model", "b", thread)
+
+    shown = await reading.run(deps.store, tenant.workspace_id, RunId(UUID(first)))
+    assert "incomplete" == msgspec.json.decode(shown or "")["status"]
+    assert ["user: I am b"] == _told(vendors, second)

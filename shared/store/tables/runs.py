@@ -29,7 +29,7 @@ from shared.domain.states import (
     RunStatus,
     UnknownOutcome,
 )
-from shared.store.tables.base import Table, TextArray, UtcDateTime, one_of, to
+from shared.store.tables.base import Table, TextArray, UtcDateTime, UuidArray, one_of, to
 
 _TERMINAL_LIST = ", ".join(f"'{status}'" for status in sorted(TERMINAL))
 _LIVE_LIST = ", ".join(f"'{status}'" for status in sorted(LIVE))
@@ -51,7 +51,11 @@ class WorkerSessionRow(Table, table=True):
 
 
 class ThreadRow(Table, table=True):
-    """A conversation. Clients choose its id, so the key holds the workspace."""
+    """A conversation. Clients choose its id, so the key holds the workspace.
+
+    The row outlives the thread's deletion: numbers of turns are never given out again, or a run
+    of before would show what was said later. `environment_ids` are those that used it.
+    """
 
     __tablename__ = "threads"
 
@@ -59,6 +63,10 @@ class ThreadRow(Table, table=True):
     id: UUID = Field(primary_key=True)
     created_at: datetime = Field(
         default=None, sa_type=UtcDateTime, sa_column_kwargs={"server_default": func.now()}
+    )
+    deleted_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    environment_ids: list[UUID] = Field(
+        default_factory=list, sa_type=UuidArray, sa_column_kwargs={"server_default": "{}"}
     )
 
 
@@ -135,6 +143,12 @@ class RunRow(Table, table=True):
         ),
         Index("ix_runs_needs_turn", "available_at", postgresql_where=text("needs_turn")),
         Index(
+            "ix_runs_scheduled_turn",
+            "workspace_id",
+            "thread_id",
+            postgresql_where=text("needs_turn AND status = 'scheduled'"),
+        ),
+        Index(
             "ix_runs_session",
             "session_id",
             postgresql_where=text("status = 'running'"),
@@ -184,6 +198,7 @@ class RunRow(Table, table=True):
     turn: int | None = None
     needs_turn: bool = Field(default=False, sa_column_kwargs={"server_default": "false"})
     history_read: bool = Field(default=False, sa_column_kwargs={"server_default": "false"})
+    history_from: int | None = None  # the first turn that was sent along
 
     inputs: str = Field(sa_type=JSON)
     env_vars: bytes | None = Field(default=None, sa_type=LargeBinary)
@@ -279,6 +294,7 @@ class MessageRow(Table, table=True):
     turn: int = Field(primary_key=True)
     position: int = Field(primary_key=True)
     run_id: UUID
+    environment_id: UUID | None = None  # that of its run; older rows do not say it
     role: str = Field(sa_type=Text)
     content: str = Field(sa_type=Text)
 

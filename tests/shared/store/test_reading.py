@@ -9,7 +9,7 @@ from msgspec import Raw
 from shared.domain import money
 from shared.domain.pricing import Cost
 from shared.ids import RunId, WorkspaceId, new_id
-from shared.store import claiming, ending, reading, sessions
+from shared.store import claiming, ending, history, reading, sessions
 from tests.shared.store.rig import Rig, back, failed, intent, outcome
 
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -334,12 +334,15 @@ async def test_history_is_what_came_before_in_the_same_channel(rig: Rig) -> None
         await rig.settle(outcome(run, turn=Raw(b'[{"role":"user","content":"%d"}]' % number)))
     last = await rig.queued(thread_id=thread, turns=True, channel="a")
 
-    history = msgspec.json.decode(await reading.history(rig.store, last))
+    first, said = await history.before(rig.store, last)
 
-    assert [{"role": "user", "content": "0"}, {"role": "user", "content": "2"}] == history
+    assert 1 == first
+    assert [{"role": "user", "content": "0"}, {"role": "user", "content": "2"}] == (
+        msgspec.json.decode(said)
+    )
 
 
 async def test_a_first_turn_has_no_history(rig: Rig) -> None:
     run_id = await rig.queued(turns=True)
 
-    assert "[]" == await reading.history(rig.store, run_id)
+    assert (1, "[]") == await history.before(rig.store, run_id)
