@@ -321,7 +321,7 @@ RUN_ERRORS: tuple[RunError, ...] = (
         "internal_error", "platform", "Something broke on our side; the caller is not to blame."
     ),
     RunError("missing_credentials", "caller", "There is no API key for the provider."),
-    RunError("model_not_found", "template", "The simulated provider has no such model."),
+    RunError("model_not_found", "provider or template", "The provider has no such model."),
     RunError(
         "outcome_unknown",
         "provider or platform",
@@ -330,6 +330,10 @@ RUN_ERRORS: tuple[RunError, ...] = (
     RunError("provider_auth_failed", "provider", "The provider does not accept the API key."),
     RunError("provider_bad_response", "provider", "The answer is not what its API promises."),
     RunError("provider_connection_lost", "provider", "The connection broke during the call."),
+    RunError(
+        "provider_content_policy", "provider", "The provider does not serve such a request."
+    ),
+    RunError("provider_context_length", "provider", "The request is too long for the model."),
     RunError("provider_key_invalid", "caller", "The API key cannot even be sent."),
     RunError("provider_overloaded", "provider", "The provider had no room (503 or 529)."),
     RunError(

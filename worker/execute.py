@@ -26,11 +26,11 @@ from shared.services import rings
 from shared.store import claiming, database, ending
 from shared.store.claiming import ClaimedRun, Intent, Later, Refusal, Unknown
 from shared.store.ending import DueDelivery, Moved, Outcome
-from worker import outcomes
+from worker import chain, outcomes
 from worker.breaker import Breakers
 from worker.handler import NotNowError, Taken
 from worker.patience import AGAIN_MAX_S, AGAIN_S, patiently, put_off, uncancelled
-from worker.planning import GiveUpError, Plan, Planner
+from worker.planning import GiveUpError, Plan, Planner, Wait
 from worker.providers.registry import Providers
 from worker.running import Stop, stop_reason
 from worker.session import Session
@@ -185,30 +185,24 @@ class Executor:
 
     async def _outcome(self, run: ClaimedRun, call: _Call) -> Outcome | None:
         """Do the work. `None` when the run is not ours any more."""
+        if run.seconds_left <= 0:
+            return outcomes.overdue(run)
         try:
-            plan = await self._planner.plan(run)
+            plan = await self._planner.plan(run, self._breakers.wait_s)
         except GiveUpError as error:
             code, message, origin = error.args
             return outcomes.refused(run, code, message, origin)
-        if run.seconds_left <= 0:
-            return outcomes.refused(
-                run,
-                "deadline_exceeded",
-                "The run was not done by its deadline.",
-                ErrorOrigin.POLICY,
-            )
-        wait_s = self._breakers.wait_s(plan.circuit)
-        if wait_s > 0:
-            return outcomes.parked(run, outcomes.CIRCUIT, wait_s)
-        call.circuit = plan.circuit
+        if isinstance(plan, Wait):
+            return outcomes.parked(run, outcomes.CIRCUIT, plan.wait_s)
+        call.circuit = plan.access.circuit
         crashpoints.reach("before_intent")
         number = call.number = await self._announced(run, plan, call)
         if isinstance(number, Refusal):
-            self._breakers.release(plan.circuit)
+            self._let_go(call)
             return outcomes.of_refusal(run, number)
         crashpoints.reach("after_intent")
         if run.session_id != self._session.id or not self._session.may_start():
-            self._breakers.release(plan.circuit)
+            self._let_go(call)
             return outcomes.interrupted(run, number, sent=False)
         return await self._called(run, plan, number, call)
 
@@ -240,13 +234,13 @@ class Executor:
             messages=plan.messages,
             params=plan.params,
             response_format=msgspec.to_builtins(plan.template.response_format),
-            api_key=plan.api_key,
+            api_key=plan.access.api_key,
             timeout_s=timeout_s,
             traceparent=run.traceparent,
         )
         call.sent = True
         try:
-            completion = await plan.provider.complete(request)
+            completion = await plan.access.provider.complete(request)
         except ProviderError as error:
             crashpoints.reach("after_response")
             return self._failed(run, plan, number, error)
@@ -254,7 +248,7 @@ class Executor:
             _log.warning("out_of_memory", run_id=str(run.id))
             return self._failed(run, plan, number, outcomes.out_of_memory())
         crashpoints.reach("after_response")
-        self._breakers.record(plan.circuit, failed=False)
+        self._breakers.record(plan.access.circuit, failed=False)
         return self._answered(run, plan, number, completion)
 
     def _answered(
@@ -278,12 +272,13 @@ class Executor:
     def _failed(self, run: ClaimedRun, plan: Plan, number: int, error: ProviderError) -> Outcome:
         ours = error.origin == ErrorOrigin.PLATFORM
         blames = not ours and (error.kind != "refused" or error.credential_bad)
-        self._breakers.record(plan.circuit, failed=blames, at_once=error.credential_bad)
+        self._breakers.record(plan.access.circuit, failed=blames, at_once=error.credential_bad)
         prices = self._prices.prices_of(
             plan.model.provider, plan.model.model, None, self._deps.clock.now()
         )
         how = (self._deps.settings, self._deps.random)
-        return outcomes.failed(run, number, error, prices, how)
+        then = chain.after(run, plan.models, str(plan.model), error)
+        return outcomes.failed(run, number, error, prices, how, then)
 
     async def _stopped(self, run: ClaimedRun, call: _Call) -> Outcome | None:
         """The run's task was cancelled: by its user, or because the worker goes away."""

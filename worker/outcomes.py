@@ -18,6 +18,8 @@ from shared.ids import RunId, SessionId
 from shared.settings import Settings
 from shared.store.claiming import ClaimedRun, Refusal
 from shared.store.ending import Outcome
+from worker import chain
+from worker.chain import Then
 
 RETRIED = "retry_backoff"
 PARKED = "provider_rate_limit"
@@ -29,7 +31,7 @@ def answered(
 ) -> Outcome:
     """The run has its answer, whole or not."""
     cost = None if prices is None else cost_of(completion.usage, prices)
-    retries = money.read_costs(run.prior_costs)
+    retries = chain.cost_so_far(run)
     usage = money.usage_json(completion.usage, completion.service_tier)
     incomplete = completion.incomplete
     status = RunStatus.SUCCEEDED if incomplete is None else RunStatus.INCOMPLETE
@@ -62,32 +64,11 @@ def failed(
     error: ProviderError,
     prices: Prices | None,
     how: tuple[Settings, Random],
+    then: Then = Then.THE_SAME,
 ) -> Outcome:
-    """A call brought no answer: try again, park, or give up."""
-    settings, rng = how
-    cost = None if prices is None or error.usage is None else cost_of(error.usage, prices)
-    retries = money.sum_costs([money.read_costs(run.prior_costs), cost or Cost()])
-    usage = None if error.usage is None else money.usage_json(error.usage, None)
-    outcome = Outcome(
-        run_id=str(run.id),
-        session_id=str(run.session_id),
-        claim_no=run.claim_no,
-        status=RunStatus.QUEUED.value,
-        attempt=number,
-        last_error=error.message,
-        outcome=error.kind.value,
-        billed=error.billed.value,
-        usage=usage,
-        cost=None if prices is None else money.run_cost_json(Cost(), retries),
-        cost_nanousd=None if prices is None else retries.total,
-        attempt_cost=None if cost is None else money.cost_json(cost),
-        attempt_cost_nanousd=None if cost is None else cost.total,
-        price_version=None if prices is None or cost is None else prices.version,
-        provider_request_id=error.provider_request_id,
-        attempt_error_code=error.code,
-        attempt_error=error.message,
-    )
-    given_up = _given_up(run, error)
+    """A call brought no answer: try again, go on to another model, park, or give up."""
+    outcome = _ended(run, number, error, prices)
+    given_up = _given_up(run, error, then)
     if given_up is not None:
         code, origin = given_up
         return msgspec.structs.replace(
@@ -97,6 +78,9 @@ def failed(
             error_message=error.message,
             error_origin=origin.value,
         )
+    if then is Then.ANOTHER:
+        return outcome
+    settings, rng = how
     wait_s = backoff.retry_wait_s(
         run.attempts + 1, rng, base_s=settings.retry_backoff_s, cap_s=settings.retry_backoff_max_s
     )
@@ -107,6 +91,31 @@ def failed(
         delay_ms=round(wait_s * 1000),
         uncounted=1 if free else 0,
         status_reason=PARKED if error.kind is FailureClass.NOT_STARTED else RETRIED,
+    )
+
+
+def _ended(run: ClaimedRun, number: int, error: ProviderError, prices: Prices | None) -> Outcome:
+    """The failed attempt, and its run back in the queue."""
+    cost = None if prices is None or error.usage is None else cost_of(error.usage, prices)
+    retries = money.sum_costs([chain.cost_so_far(run), cost or Cost()])
+    return Outcome(
+        run_id=str(run.id),
+        session_id=str(run.session_id),
+        claim_no=run.claim_no,
+        status=RunStatus.QUEUED.value,
+        attempt=number,
+        last_error=error.message,
+        outcome=error.kind.value,
+        billed=error.billed.value,
+        usage=None if error.usage is None else money.usage_json(error.usage, None),
+        cost=None if prices is None else money.run_cost_json(Cost(), retries),
+        cost_nanousd=None if prices is None else retries.total,
+        attempt_cost=None if cost is None else money.cost_json(cost),
+        attempt_cost_nanousd=None if cost is None else cost.total,
+        price_version=None if prices is None or cost is None else prices.version,
+        provider_request_id=error.provider_request_id,
+        attempt_error_code=error.code,
+        attempt_error=error.message,
     )
 
 
@@ -121,12 +130,12 @@ def out_of_memory() -> ProviderError:
     )
 
 
-def _given_up(run: ClaimedRun, error: ProviderError) -> tuple[str, ErrorOrigin] | None:
-    if error.kind is FailureClass.REFUSED:
+def _given_up(run: ClaimedRun, error: ProviderError, then: Then) -> tuple[str, ErrorOrigin] | None:
+    if error.kind is FailureClass.REFUSED and then is Then.THE_SAME:
         return error.code, error.origin
     if error.kind is FailureClass.UNKNOWN and run.on_unknown_outcome == UnknownOutcome.FAIL:
         return "outcome_unknown", error.origin
-    counts = error.kind in {FailureClass.SERVER_ERROR, FailureClass.UNKNOWN}
+    counts = error.kind not in {FailureClass.NOT_SENT, FailureClass.NOT_STARTED}
     if counts and run.calls + 1 >= run.max_attempts:
         return error.code, error.origin
     return None
@@ -143,6 +152,16 @@ def refused(run: ClaimedRun, code: str, message: str, origin: ErrorOrigin) -> Ou
         error_message=message,
         error_origin=origin.value,
         last_error=message,
+    )
+
+
+def overdue(run: ClaimedRun) -> Outcome:
+    """The run fails: its time is over."""
+    return refused(
+        run,
+        "deadline_exceeded",
+        "The run was not done by its deadline.",
+        ErrorOrigin.POLICY,
     )
 
 
@@ -183,7 +202,7 @@ def unclaimed(run_id: RunId, session_id: SessionId, claim_no: int) -> Outcome:
 
 def canceled(run: ClaimedRun, number: int, *, sent: bool) -> Outcome:
     """A user stopped the run; what the call under way cost is unknown."""
-    retries = money.read_costs(run.prior_costs)
+    retries = chain.cost_so_far(run)
     return Outcome(
         run_id=str(run.id),
         session_id=str(run.session_id),

@@ -1,21 +1,24 @@
 """What a call needs: the rendered messages, the provider, the credential."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from uuid import UUID
 
 import msgspec
 
 from shared.deps import Deps, Recent
-from shared.domain import calls, models, versions
+from shared.domain import calls, simulated, versions
 from shared.domain.completions import Message, ModelParams
 from shared.domain.history import History
+from shared.domain.models import ModelName
 from shared.domain.states import ErrorOrigin
 from shared.domain.templates import TemplateError
 from shared.domain.versions import CompiledVersion
 from shared.store import history, reading
 from shared.store.claiming import ClaimedRun
 from shared.vault import VaultError
+from worker import chain
+from worker.breaker import Key as Circuit
 from worker.patience import patiently
 from worker.providers.base import Provider
 from worker.providers.registry import Providers
@@ -25,23 +28,40 @@ _params = msgspec.json.Decoder(ModelParams)
 _messages = msgspec.json.Decoder(tuple[Message, ...])
 
 
-class Plan(msgspec.Struct, frozen=True):
-    """Everything a call needs."""
+class Access(msgspec.Struct, frozen=True):
+    """The way to a model: who serves it, and the key to it."""
 
     provider: Provider
-    model: models.ModelName
+    model: ModelName
+    api_key: str
+
+    @property
+    def circuit(self) -> Circuit:
+        """Which breaker guards this way; the key itself stays out of it."""
+        digest = hashlib.sha256(self.api_key.encode()).hexdigest()[:16]
+        return (self.model.provider, digest, self.model.model)
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """Everything a call needs; `models` are all that the run may call."""
+
+    access: Access
+    models: tuple[str, ...]
     messages: tuple[Message, ...]
     own: tuple[Message, ...]
     history_from: int | None
     params: ModelParams
     template: versions.TemplateBody
-    api_key: str
 
     @property
-    def circuit(self) -> tuple[str, str, str]:
-        """Which breaker guards this call; the key itself stays out of it."""
-        digest = hashlib.sha256(self.api_key.encode()).hexdigest()[:16]
-        return (self.model.provider, digest, self.model.model)
+    def model(self) -> ModelName:
+        return self.access.model
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Every model that the run may call is to be left alone for so long."""
+
+    wait_s: float
 
 
 class GiveUpError(Exception):
@@ -56,30 +76,53 @@ class Planner:
         self._providers = providers
         self._variables: Recent[UUID, tuple[int, Mapping[str, bytes]]] = Recent(1_000)
 
-    async def plan(self, run: ClaimedRun) -> Plan:
+    async def plan(self, run: ClaimedRun, wait_s: Callable[[Circuit], float]) -> Plan | Wait:
+        """Choose the model, and put together what its call needs.
+
+        `wait_s` says how long a breaker is still open. Models whose breaker is open are passed
+        over, and so are fallbacks nobody here has a key for; where that leaves none, the run waits
+        for the first that may be probed. Raises `GiveUpError`.
+        """
         compiled = await patiently(lambda: self._deps.compiled(run.version_id))
-        provider_name, _, bare = run.model.partition("/")
-        provider = await self._providers.get(provider_name)
+        own = _render(compiled, _inputs.decode(run.inputs))
+        template, waits, unusable = compiled.settings, [], None
+        history_from, said = await self._history(run, template.history)
+        models = chain.models_of(run, template)
+        for name in chain.standing(run, models):
+            try:
+                access = await self._access(run, ModelName(*name.split("/", 1)))
+            except GiveUpError as error:
+                if name == models[0]:
+                    raise
+                unusable = unusable or error
+                continue
+            if wait := wait_s(access.circuit):
+                waits.append(wait)
+                continue
+            overrides = None if run.params is None else _params.decode(run.params)
+            return Plan(
+                access=access,
+                models=models,
+                messages=calls.with_history(own, said),
+                own=own,
+                history_from=history_from,
+                params=calls.params_of(template, overrides),
+                template=template,
+            )
+        if not waits and unusable is not None:
+            raise unusable
+        return Wait(min(waits))
+
+    async def _access(self, run: ClaimedRun, model: ModelName) -> Access:
+        provider = await self._providers.get(model.provider)
         if provider is None:
             raise GiveUpError(
                 "unknown_provider",
-                f"This server has no provider '{provider_name}'.",
+                f"This server has no provider '{model.provider}'.",
                 ErrorOrigin.TEMPLATE,
             )
-        own = _render(compiled, _inputs.decode(run.inputs))
-        history_from, said = await self._history(run, compiled.settings.history)
-        return Plan(
-            provider=provider,
-            model=models.ModelName(provider_name, bare),
-            messages=calls.with_history(own, said),
-            own=own,
-            history_from=history_from,
-            params=calls.params_of(
-                compiled.settings, None if run.params is None else _params.decode(run.params)
-            ),
-            template=compiled.settings,
-            api_key="" if provider_name == "sim" else await self._api_key(run, provider_name),
-        )
+        is_free = model.provider == simulated.PROVIDER
+        return Access(provider, model, "" if is_free else await self._api_key(run, model.provider))
 
     async def _history(
         self, run: ClaimedRun, limits: History

@@ -1,6 +1,6 @@
 """Money and tokens as the outside sees them: US dollars as exact JSON numbers, added-up tokens."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
 import msgspec
@@ -11,7 +11,6 @@ from shared.domain.pricing import Cost, sum_of
 
 _NANO = 1_000_000_000
 _PARTS = ("input", "cachedInput", "cacheWrite", "output", "webSearch", "total")
-_costs = msgspec.json.Decoder(list[dict[str, Decimal]])
 
 
 def dollars(nanousd: int) -> str:
@@ -35,11 +34,9 @@ def run_cost_json(success: Cost, retries: Cost) -> Raw:
     )
 
 
-def read_costs(stored: str | None) -> Cost:
-    """Add up costs that `cost_json` wrote; the text is a JSON list of them, or `None`."""
-    if stored is None:
-        return Cost()
-    return sum_of(_cost(parts) for parts in _costs.decode(stored))
+def read_cost(parts: Mapping[str, Decimal]) -> Cost:
+    """Read what `cost_json` wrote."""
+    return Cost(*(int(parts[name] * _NANO) for name in _PARTS))
 
 
 def sum_costs(costs: Iterable[Cost]) -> Cost:
@@ -63,7 +60,3 @@ def usage_json(usage: Usage, service_tier: str | None) -> Raw:
             }
         )
     )
-
-
-def _cost(parts: dict[str, Decimal]) -> Cost:
-    return Cost(*(int(parts[name] * _NANO) for name in _PARTS))

@@ -5,7 +5,7 @@ Short and long form of API.md §3 become one `VersionBody`; `null` equals absent
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, islice
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -202,12 +202,7 @@ def render_messages(compiled: CompiledVersion, values: Values) -> tuple[Message,
 
 
 def warnings(version: VersionBody) -> tuple[str, ...]:
-    """Describe what looks like a token and is literal text, and what is kept but not used yet."""
-    unused = (
-        f"{name}: fallbacks are kept, but not called yet"
-        for name, template in version.templates.items()
-        if template.fallbacks
-    )
+    """Describe what looks like a token and is literal text, and what has no effect."""
     unread = (
         f"{name}: history is kept, but a {template.memory.value} template reads none"
         for name, template in version.templates.items()
@@ -219,7 +214,7 @@ def warnings(version: VersionBody) -> tuple[str, ...]:
         for _, place, text in _texts(template)
         for miss in templates.near_misses(text, version.syntax)
     )
-    return tuple(islice(chain(unused, unread, misses), MAX_WARNINGS))
+    return tuple(islice(chain(unread, misses), MAX_WARNINGS))
 
 
 def revision_view(version: VersionBody) -> dict[str, Any]:

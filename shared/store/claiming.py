@@ -13,7 +13,11 @@ from shared.store.run_json import NO_EARLIER_TURN
 
 
 class ClaimedRun(msgspec.Struct, frozen=True):
-    """A run that is ours, with all that executing it needs."""
+    """A run that is ours, with all that executing it needs.
+
+    `tried` is JSON: its earlier calls in order, with `provider`, `model`, `outcome`, `error_code`
+    and `cost`; null when there are none.
+    """
 
     id: RunId
     session_id: SessionId
@@ -25,6 +29,7 @@ class ClaimedRun(msgspec.Struct, frozen=True):
     inputs: str
     env_vars: bytes | None
     model: str
+    model_overridden: bool
     params: str | None
     calls: int
     attempts: int
@@ -34,7 +39,7 @@ class ClaimedRun(msgspec.Struct, frozen=True):
     history_read: bool
     traceparent: str | None
     seconds_left: float
-    prior_costs: str | None
+    tried: str | None
     variables_version: int
     server_credentials: bool
 
@@ -64,11 +69,14 @@ _TAKE = """
 
 _COLUMNS = """
   t.id, t.session_id, t.workspace_id, t.environment_id, t.version_id, t.claim_no, t.priority,
-  t.inputs::text, t.env_vars, t.model, t.params::text, t.calls, t.attempts, t.max_attempts,
+  t.inputs::text, t.env_vars, t.model,
+  t.model_overridden, t.params::text, t.calls, t.attempts, t.max_attempts,
   t.on_unknown_outcome, t.turn, t.history_read, t.traceparent,
   extract(epoch FROM t.ends_at - now())::float8,
-  CASE WHEN t.attempts > 0 THEN (SELECT json_agg(a.cost) FROM attempts a
-    WHERE a.run_id = t.id AND a.cost IS NOT NULL)::text END,
+  CASE WHEN t.attempts > 0 THEN (SELECT json_agg(json_build_object(
+      'provider', a.provider, 'model', a.model, 'outcome', a.outcome,
+      'error_code', a.error_code, 'cost', a.cost) ORDER BY a.number)
+    FROM attempts a WHERE a.run_id = t.id)::text END,
   e.variables_version, w.server_credentials
 """
 _JOINS = """
@@ -132,7 +140,7 @@ WITH ready AS MATERIALIZED (
 SELECT {_COLUMNS} FROM taken t {_JOINS}
 """
 
-_WIDTH = 22
+_WIDTH = 23
 
 
 async def claim(

@@ -12,7 +12,6 @@ MODULES: Mapping[str, int] = {}
 FUNCTIONS: Mapping[str, int] = {
     "api/routes/run_lists.py::list_runs": 45,  # one parameter for each filter
     "shared/services/submissions.py::_new_run": 46,  # one field after the other
-    "worker/outcomes.py::failed": 52,
 }
 _GENERATED = "migrations/versions/"
 

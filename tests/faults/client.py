@@ -84,7 +84,7 @@ class Customer:
     async def submit(
         self,
         case: str,
-        model: str,
+        model: str | None,
         *,
         key: str | None = None,
         slug: str | None = None,
@@ -126,7 +126,7 @@ class Customer:
             self.orders[case] = Order(case, None, [Reply(reply.status, run)])
         return [str(run["id"]) for run in reply.document["runs"]]
 
-    async def accepted(self, case: str, model: str, **body: Any) -> str:
+    async def accepted(self, case: str, model: str | None, **body: Any) -> str:
         """Submit what has to be accepted at once; answers the run's id."""
         reply = await self.submit(case, model, **body)
         assert reply.accepted, reply

@@ -45,7 +45,8 @@ def _run(**changes: Any) -> ClaimedRun:
         "history_read": False,
         "traceparent": None,
         "seconds_left": 60.0,
-        "prior_costs": None,
+        "model_overridden": False,
+        "tried": None,
         "variables_version": 0,
         "server_credentials": False,
     }
@@ -74,11 +75,12 @@ def _failed(run: ClaimedRun, error: ProviderError, **settings: Any) -> Outcome:
 
 
 def _stored(cost: Cost) -> str:
-    return f"[{bytes(money.cost_json(cost)).decode()}]"
+    call = {"provider": "openai", "model": "x", "outcome": "server_error", "error_code": "y"}
+    return msgspec.json.encode([{**call, "cost": money.cost_json(cost)}]).decode()
 
 
 def test_an_answer_ends_the_run_with_tokens_and_cost_of_both_kinds() -> None:
-    run = _run(prior_costs=_stored(EARLIER))
+    run = _run(tried=_stored(EARLIER))
 
     outcome = outcomes.answered(run, 2, _completion(), PRICES, "openai/x")
 
@@ -219,7 +221,7 @@ def test_waits_grow_with_the_attempts() -> None:
 
 
 def test_a_failed_call_that_cost_something_adds_to_the_retries() -> None:
-    run = _run(prior_costs=_stored(EARLIER))
+    run = _run(tried=_stored(EARLIER))
     error = _error(FailureClass.UNKNOWN, usage=USAGE, billed=Billed.YES)
 
     outcome = _failed(run, error)

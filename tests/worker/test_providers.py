@@ -9,7 +9,7 @@ import pytest
 
 from shared.domain.completions import CompletionRequest, FailureClass, Message, ModelParams
 from shared.domain.states import Billed, IncompleteReason
-from tests.vendors import VendorServer, answers, fails, gzip_bomb
+from tests.vendors import Step, VendorServer, answers, fails, gzip_bomb
 from tests.worker.provider_cases import (
     HTTP_VENDORS,
     KEY,
@@ -119,6 +119,57 @@ async def test_each_status_has_one_class_and_makes_one_call(
     assert failure.message == f"The mock vendor answers {status}."
     assert failure.provider_request_id == "req_1"
     assert len(vendors.ledger) == 1
+
+
+@pytest.mark.parametrize(
+    ("step", "code"),
+    [
+        (fails(400, code="context_length_exceeded"), "provider_context_length"),
+        (fails(413, code="request_too_large"), "provider_context_length"),
+        (
+            fails(400, message="prompt is too long: 210000 tokens > 200000 maximum"),
+            "provider_context_length",
+        ),
+        (
+            fails(400, message="input length and `max_tokens` exceed context limit: 1 + 2 > 3"),
+            "provider_context_length",
+        ),
+        (
+            fails(400, message="This model's maximum context length is 4096 tokens."),
+            "provider_context_length",
+        ),
+        (
+            fails(
+                400, message="The input token count exceeds the maximum number of tokens allowed"
+            ),
+            "provider_context_length",
+        ),
+        (fails(400, code="content_policy_violation"), "provider_content_policy"),
+        (fails(400, code="content_filter"), "provider_content_policy"),
+        (
+            fails(400, message="Output blocked by content filtering policy"),
+            "provider_content_policy",
+        ),
+        (
+            fails(403, message="This model requires moderation, and your input was flagged."),
+            "provider_content_policy",
+        ),
+        (fails(404), "model_not_found"),
+        (fails(403, code="model_not_found"), "model_not_found"),
+        (fails(400, message="nothing/at-all is not a valid model ID"), "model_not_found"),
+        (fails(400), "provider_refused"),
+        (fails(403), "provider_auth_failed"),
+    ],
+)
+async def test_what_another_model_may_take_is_told_apart_and_blames_no_key(
+    provider: Provider, vendors: VendorServer, step: Step, code: str
+) -> None:
+    vendors.script(RUN_ID, [step])
+
+    failure = await failure_of(provider, a_request())
+
+    assert (FailureClass.REFUSED, code) == (failure.kind, failure.code)
+    assert failure.credential_bad is (code == "provider_auth_failed")
 
 
 @pytest.mark.parametrize("status", [400, 429, 500, 503])

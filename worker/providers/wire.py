@@ -1,6 +1,7 @@
 """What the vendors' wires have in common: headers, decoding, and one class for every failure."""
 
 import math
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -22,7 +23,41 @@ Reply = TypeVar("Reply")
 _AUTH = frozenset({401, 403})
 _RATE_LIMITED = 429
 _NOT_STARTED = {_RATE_LIMITED: "provider_rate_limited", 529: "provider_overloaded"}
-_OUT_OF_QUOTA = "provider_quota_exhausted"
+AUTH_FAILED = "provider_auth_failed"
+OUT_OF_QUOTA = "provider_quota_exhausted"
+CONTEXT_LENGTH = "provider_context_length"
+CONTENT_POLICY = "provider_content_policy"
+UNKNOWN_MODEL = "model_not_found"
+_NO_SUCH_MODEL = 404
+_SPEAKS_OF_THE_REQUEST = frozenset({400, 403, _NO_SUCH_MODEL, 413, 422})
+# What the vendors call these, in `code` or `type`.
+_WORDS = {
+    "context_length_exceeded": CONTEXT_LENGTH,
+    "request_too_large": CONTEXT_LENGTH,
+    "content_filter": CONTENT_POLICY,
+    "content_policy_violation": CONTENT_POLICY,
+    "invalid_prompt": CONTENT_POLICY,
+    "moderation_blocked": CONTENT_POLICY,
+    "model_decommissioned": UNKNOWN_MODEL,
+    "model_not_found": UNKNOWN_MODEL,
+}
+# What they say where they have no word for it: Anthropic, Gemini, vLLM, OpenRouter.
+_PHRASES = (
+    (
+        re.compile(
+            r"prompt is too long|exceeds? (the )?context limit"
+            r"|(maximum|model's) context (length|window)"
+            r"|exceed(s|ed)? the maximum number of tokens",
+            re.IGNORECASE,
+        ),
+        CONTEXT_LENGTH,
+    ),
+    (
+        re.compile(r"content filtering policy|usage policy|requires moderation", re.IGNORECASE),
+        CONTENT_POLICY,
+    ),
+    (re.compile(r"not a valid model", re.IGNORECASE), UNKNOWN_MODEL),
+)
 _UNAVAILABLE = 503
 _FIRST_SERVER_STATUS = 500
 _CONFLICT = 409  # the vendors' SDKs repeat it: another request held a lock
@@ -105,8 +140,11 @@ def from_status(
     """Turn an error answer into exactly one class."""
     retry_after = retry_after_s(headers, now)
     document = _document(body)
+    code = _about_the_request(status, document)
     if status == _RATE_LIMITED and _out_of_quota(document):
-        kind, code = FailureClass.REFUSED, _OUT_OF_QUOTA
+        kind, code = FailureClass.REFUSED, OUT_OF_QUOTA
+    elif code is not None:
+        kind = FailureClass.REFUSED
     else:
         kind, code = _classify(status, headers.get("x-should-retry"), retry_after)
     return ProviderError(
@@ -116,7 +154,7 @@ def from_status(
         billed=Billed.UNKNOWN if kind is FailureClass.UNKNOWN else Billed.NO,
         retry_after_s=retry_after,
         provider_request_id=request_id(headers),
-        credential_bad=status in _AUTH or code == _OUT_OF_QUOTA,
+        credential_bad=code in {AUTH_FAILED, OUT_OF_QUOTA},
     )
 
 
@@ -124,7 +162,7 @@ def _classify(
     status: int, should_retry: str | None, retry_after: float | None
 ) -> tuple[FailureClass, str]:
     if status in _AUTH:
-        return FailureClass.REFUSED, "provider_auth_failed"
+        return FailureClass.REFUSED, AUTH_FAILED
     if should_retry == "false":
         return FailureClass.REFUSED, "provider_refused"
     if status in _NOT_STARTED or (status == _UNAVAILABLE and retry_after is not None):
@@ -176,6 +214,23 @@ def raw_usage(raw: msgspec.Raw) -> bytes:
     if usage == b"null" or len(usage) > USAGE_MAX_BYTES:
         return b"{}"
     return usage.replace(b"\\u0000", b"\\ufffd")
+
+
+def _about_the_request(status: int, document: object) -> str | None:
+    """Whether this very request is what the model cannot take, and another may."""
+    if status not in _SPEAKS_OF_THE_REQUEST:
+        return None
+    error = document.get("error", document) if isinstance(document, Mapping) else document
+    if isinstance(error, Mapping):
+        for said in (error.get("code"), error.get("type")):
+            if isinstance(said, str) and said in _WORDS:
+                return _WORDS[said]
+        error = error.get("message")
+    if isinstance(error, str):
+        for phrase, code in _PHRASES:
+            if phrase.search(error[:MESSAGE_MAX_CHARS]):
+                return code
+    return UNKNOWN_MODEL if status == _NO_SUCH_MODEL else None
 
 
 def _out_of_quota(document: object) -> bool:

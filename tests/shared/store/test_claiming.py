@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
+import msgspec
 import pytest
 from msgspec import Raw
 
@@ -12,7 +13,7 @@ from shared.domain.states import Lane
 from shared.ids import RunId, SessionId, new_id
 from shared.store import claiming, ending
 from shared.store.claiming import ClaimedRun, Later, Refusal, Unknown
-from tests.shared.store.rig import Rig, a_rig, back, failed, intent, outcome
+from tests.shared.store.rig import Rig, a_rig, back, failed, intent
 
 Make = Callable[[Rig], Awaitable[RunId]]
 
@@ -432,14 +433,25 @@ async def test_an_attempt_of_another_claim_is_not_taken_for_mine(rig: Rig) -> No
     assert Refusal("lost") == await rig.intend(old)
 
 
-async def test_a_finished_runs_costs_so_far_come_with_the_next_claim(rig: Rig) -> None:
+async def test_what_a_run_has_tried_comes_with_its_next_claim_and_with_no_first_one(
+    rig: Rig,
+) -> None:
     run = await rig.called()
     cost = b'{"input":0.5,"cachedInput":0,"cacheWrite":0,"output":0,"webSearch":0,"total":0.5}'
-    await rig.settle(
-        back(run, attempt=1, outcome="server_error", billed="yes", attempt_cost=Raw(cost))
-    )
+    error = {"outcome": "server_error", "attempt_error_code": "provider_server_error"}
+    await rig.settle(back(run, attempt=1, billed="yes", attempt_cost=Raw(cost), **error))
 
-    run = await rig.claim(await rig.session(), run.id)
+    again = await rig.claim(await rig.session(), run.id)
 
-    assert f"[{cost.decode()}]" == run.prior_costs
-    assert outcome(run).claim_no == 2
+    assert run.tried is None
+    assert again.tried is not None
+    assert [
+        {
+            "provider": "sim",
+            "model": "echo",
+            "outcome": "server_error",
+            "error_code": "provider_server_error",
+            "cost": msgspec.json.decode(cost),
+        }
+    ] == msgspec.json.decode(again.tried)
+    assert again.claim_no == 2
