@@ -330,9 +330,7 @@ RUN_ERRORS: tuple[RunError, ...] = (
     RunError("provider_auth_failed", "provider", "The provider does not accept the API key."),
     RunError("provider_bad_response", "provider", "The answer is not what its API promises."),
     RunError("provider_connection_lost", "provider", "The connection broke during the call."),
-    RunError(
-        "provider_content_policy", "provider", "The provider does not serve such a request."
-    ),
+    RunError("provider_content_policy", "provider", "The provider does not serve such a request."),
     RunError("provider_context_length", "provider", "The request is too long for the model."),
     RunError("provider_key_invalid", "caller", "The API key cannot even be sent."),
     RunError("provider_overloaded", "provider", "The provider had no room (503 or 529)."),
@@ -348,7 +346,14 @@ RUN_ERRORS: tuple[RunError, ...] = (
     RunError("provider_server_error", "provider", "The provider failed (5xx)."),
     RunError("provider_timeout", "provider", "No answer came in time."),
     RunError("provider_unreachable", "provider", "No connection came about; nothing was sent."),
-    RunError("response_format_invalid", "template", "The schema of `responseFormat` is no JSON."),
+    RunError(
+        "response_format_invalid", "template", "The schema of `responseFormat` cannot be used."
+    ),
+    RunError(
+        "schema_mismatch",
+        "provider",
+        "Of an attempt: the answer is not what `responseFormat` asks.",
+    ),
     RunError("secret_unreadable", "platform", "No configured master key opens a variable."),
     RunError("sim_params_invalid", "template", "`modelParams.sim` cannot be used."),
     RunError("template_limit", "template", "The rendered messages are over a limit."),

@@ -46,13 +46,17 @@ class Then(Enum):
 
 
 class Tried(msgspec.Struct, frozen=True):
-    """An earlier call of a run; `outcome` is null while it is under way."""
+    """An earlier call of a run; `outcome` is null while it is under way.
+
+    `miss` is an answer that is not what the template's `responseFormat` wants, and why.
+    """
 
     provider: str
     model: str
     outcome: str | None
     error_code: str | None
     cost: dict[str, Decimal] | None = None
+    miss: tuple[str | None, str] | None = None
 
     @property
     def name(self) -> str:
@@ -70,6 +74,15 @@ def tried(run: ClaimedRun) -> tuple[Tried, ...]:
 def cost_so_far(run: ClaimedRun) -> Cost:
     """What these calls cost, as far as it is known."""
     return money.sum_costs(money.read_cost(one.cost) for one in tried(run) if one.cost is not None)
+
+
+def miss_of(run: ClaimedRun) -> tuple[str, str] | None:
+    """The answer that is to be corrected, and what was wrong with it."""
+    for call in tried(run):
+        if call.miss is not None:
+            answer, why = call.miss
+            return answer or "", why
+    return None
 
 
 def models_of(run: ClaimedRun, template: TemplateBody) -> tuple[str, ...]:

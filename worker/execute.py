@@ -31,6 +31,7 @@ from worker.breaker import Breakers
 from worker.handler import NotNowError, Taken
 from worker.patience import AGAIN_MAX_S, AGAIN_S, patiently, put_off, uncancelled
 from worker.planning import GiveUpError, Plan, Planner, Wait
+from worker.providers import wire
 from worker.providers.registry import Providers
 from worker.running import Stop, stop_reason
 from worker.session import Session
@@ -260,7 +261,8 @@ class Executor:
             completion.service_tier,
             self._deps.clock.now(),
         )
-        outcome = outcomes.answered(run, number, completion, prices, str(plan.model))
+        miss = _miss(plan, completion)
+        outcome = outcomes.answered(run, number, completion, prices, str(plan.model), miss)
         if run.turn is None or plan.template.memory == Memory.READ_ONLY:
             return outcome
         if not completion.text.strip():
@@ -383,3 +385,11 @@ def _intent_of(run: ClaimedRun, plan: Plan) -> Intent:
         sha256=hashlib.sha256(rendered).hexdigest() if first else None,
         history_from=plan.history_from,
     )
+
+
+def _miss(plan: Plan, completion: Completion) -> str | None:
+    """What is wrong with a whole answer; one that was cut or filtered says so itself."""
+    if plan.checker is None or completion.incomplete is not None:
+        return None
+    why = plan.checker.miss(completion.text)
+    return None if why is None else wire.plain(why[: wire.MESSAGE_MAX_CHARS])

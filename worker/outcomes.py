@@ -11,6 +11,7 @@ from shared.domain.states import (
     AttemptOutcome,
     Billed,
     ErrorOrigin,
+    IncompleteReason,
     RunStatus,
     UnknownOutcome,
 )
@@ -27,15 +28,20 @@ CIRCUIT = "circuit_open"
 
 
 def answered(
-    run: ClaimedRun, number: int, completion: Completion, prices: Prices | None, model: str
+    run: ClaimedRun,
+    number: int,
+    completion: Completion,
+    prices: Prices | None,
+    model: str,
+    miss: str | None = None,
 ) -> Outcome:
-    """The run has its answer, whole or not."""
+    """The run has its answer, whole or not; `miss` says what its `responseFormat` finds wrong."""
     cost = None if prices is None else cost_of(completion.usage, prices)
     retries = chain.cost_so_far(run)
     usage = money.usage_json(completion.usage, completion.service_tier)
     incomplete = completion.incomplete
     status = RunStatus.SUCCEEDED if incomplete is None else RunStatus.INCOMPLETE
-    return Outcome(
+    outcome = Outcome(
         run_id=str(run.id),
         session_id=str(run.session_id),
         claim_no=run.claim_no,
@@ -55,6 +61,29 @@ def answered(
         attempt_cost_nanousd=None if cost is None else cost.total,
         price_version=None if prices is None else prices.version,
         provider_request_id=completion.provider_request_id,
+    )
+    return outcome if miss is None else _missed(run, outcome, miss, (cost, retries))
+
+
+def _missed(run: ClaimedRun, answer: Outcome, why: str, costs: tuple[Cost | None, Cost]) -> Outcome:
+    """The answer is not what was asked for: have it corrected once, then hand it on as it is."""
+    noted = msgspec.structs.replace(
+        answer,
+        outcome=AttemptOutcome.INCOMPLETE.value,
+        last_error=why,
+        attempt_error_code="schema_mismatch",
+        attempt_error=why,
+    )
+    if chain.miss_of(run) is not None or run.calls + 1 >= run.max_attempts:
+        return msgspec.structs.replace(
+            noted,
+            status=RunStatus.INCOMPLETE.value,
+            incomplete_reason=IncompleteReason.SCHEMA.value,
+        )
+    cost, retries = costs
+    spent = None if cost is None else money.run_cost_json(Cost(), money.sum_costs([cost, retries]))
+    return msgspec.structs.replace(
+        noted, status=RunStatus.QUEUED.value, model=None, token_usage=None, cost=spent
     )
 
 

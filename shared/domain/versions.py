@@ -5,12 +5,12 @@ Short and long form of API.md §3 become one `VersionBody`; `null` equals absent
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from shared.domain import documents, models, templates
+from shared.domain import documents, models, schemas, templates
 from shared.domain.completions import Message, ModelParams
 from shared.domain.history import NO_LIMITS, TURN_ROWS, History
 from shared.domain.states import READS_HISTORY, Memory
@@ -295,10 +295,10 @@ def _template_flaws(template: TemplateBody, base: str) -> Iterator[Flaw]:
     if len(template.fallbacks) > MAX_FALLBACKS:
         yield Flaw(f"{base}/fallbacks", f"At most {MAX_FALLBACKS} models are accepted.")
     yield from models.params_flaws(template.model_params, f"{base}/modelParams")
-    if isinstance(template.response_format, JsonSchemaFormat) and not _is_json_object(
-        template.response_format.schema
-    ):
-        yield Flaw(f"{base}/responseFormat/schema", "Must be a string that holds a JSON object.")
+    if isinstance(template.response_format, JsonSchemaFormat):
+        flaw = schemas.flaw(template.response_format.schema)
+        if flaw is not None:
+            yield Flaw(f"{base}/responseFormat/schema", flaw)
 
 
 def _with_models(template: TemplateBody, base: str, flaws: list[Flaw]) -> TemplateBody:
@@ -323,13 +323,6 @@ def _with_models(template: TemplateBody, base: str, flaws: list[Flaw]) -> Templa
     return msgspec.structs.replace(
         template, provider=model.provider, model=model.model, fallbacks=fallbacks
     )
-
-
-def _is_json_object(text: str) -> bool:
-    try:
-        return isinstance(msgspec.json.decode(text), dict)
-    except (msgspec.DecodeError, RecursionError):
-        return False
 
 
 def _include_flaws(version: VersionBody, bases: Mapping[str, str]) -> list[Flaw]:

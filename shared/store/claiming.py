@@ -15,8 +15,9 @@ from shared.store.run_json import NO_EARLIER_TURN
 class ClaimedRun(msgspec.Struct, frozen=True):
     """A run that is ours, with all that executing it needs.
 
-    `tried` is JSON: its earlier calls in order, with `provider`, `model`, `outcome`, `error_code`
-    and `cost`; null when there are none.
+    `tried` is JSON: its earlier calls in order, with `provider`, `model`, `outcome`, `error_code`,
+    `cost` and, of an answer that missed its schema, the answer and what was wrong as `miss`; null
+    when there are none.
     """
 
     id: RunId
@@ -75,7 +76,9 @@ _COLUMNS = """
   extract(epoch FROM t.ends_at - now())::float8,
   CASE WHEN t.attempts > 0 THEN (SELECT json_agg(json_build_object(
       'provider', a.provider, 'model', a.model, 'outcome', a.outcome,
-      'error_code', a.error_code, 'cost', a.cost) ORDER BY a.number)
+      'error_code', a.error_code, 'cost', a.cost,
+      'miss', CASE WHEN a.error_code = 'schema_mismatch'
+        THEN json_build_array(a.late_output, a.error_message) END) ORDER BY a.number)
     FROM attempts a WHERE a.run_id = t.id)::text END,
   e.variables_version, w.server_credentials
 """

@@ -32,6 +32,7 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `status` is a terminal one or `queued`. `Raw` fields hold JSON; `attempt` 0 means that no
     provider call belongs to this outcome. `turn` holds the messages a thread is to remember.
+    An `output` of a run that is queued again is kept with its attempt only.
     """
 
     run_id: str
@@ -185,7 +186,8 @@ WITH item AS MATERIALIZED (SELECT * FROM {_ITEM}),
         ELSE r.available_at END,
       status_reason = CASE WHEN {_BACK} THEN i.status_reason END,
       calls = r.calls - coalesce(i.uncounted, 0), model = coalesce(i.model, r.model),
-      output = i.output, incomplete_reason = i.incomplete_reason,
+      output = CASE WHEN i.status <> 'queued' THEN i.output END,
+      incomplete_reason = i.incomplete_reason,
       error_code = i.error_code, error_message = i.error_message, error_origin = i.error_origin,
       last_error = coalesce(i.last_error, r.last_error), token_usage = i.token_usage,
       cost = coalesce(i.cost, r.cost), cost_nanousd = coalesce(i.cost_nanousd, r.cost_nanousd)
@@ -200,7 +202,7 @@ WITH item AS MATERIALIZED (SELECT * FROM {_ITEM}),
       cost_nanousd = i.attempt_cost_nanousd, price_version = i.price_version,
       provider_request_id = i.provider_request_id, error_code = i.attempt_error_code,
       error_message = i.attempt_error, late = {_LATE},
-      late_output = CASE WHEN {_LATE} THEN i.output END
+      late_output = CASE WHEN {_LATE} OR i.status = 'queued' THEN i.output END
     FROM item i
     WHERE a.run_id = ANY(ARRAY(SELECT run_id FROM item)) AND a.run_id = i.run_id
       AND a.number = i.attempt AND a.claim_no = i.claim_no

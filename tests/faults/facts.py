@@ -61,6 +61,7 @@ class AttemptFact(msgspec.Struct, frozen=True):
     outcome: str | None
     billed: str | None
     late: bool
+    sent_back: bool = False  # it missed its schema, and a correction was asked for
 
 
 class IntentFact(msgspec.Struct, frozen=True):
@@ -137,7 +138,11 @@ _RUNS = """
 SELECT id, status, metadata->>'case' AS case, max_attempts, on_unknown_outcome, claim_no,
   session_id, least(ends_at, deadline) AS ends_at, finished_at FROM runs
 """
-_ATTEMPTS = "SELECT run_id, number, claim_no, session_id, outcome, billed, late FROM attempts"
+_ATTEMPTS = """
+SELECT run_id, number, claim_no, session_id, outcome, billed, late,
+  coalesce(error_code = 'schema_mismatch' AND late_output IS NOT NULL, false) AS sent_back
+FROM attempts
+"""
 _INTENTS = (
     "SELECT run_id, number, pg_xact_commit_timestamp(xmin) AS committed_at FROM witness.intents"
 )

@@ -155,7 +155,7 @@ def _owners_alone_write(case: Case) -> Iterator[Violation]:
         if (attempt.claim_no, attempt.session_id) not in claims:
             yield Violation(6, "an attempt belongs to nobody's claim", about)
         run = case.runs.get(attempt.run_id)
-        if run and not attempt.late and attempt.outcome in _ANSWERED:
+        if run and _counts(attempt) and attempt.outcome in _ANSWERED:
             if attempt.claim_no != run.claim_no:
                 yield Violation(6, "an older claim's answer was taken", about)
             elif attempt.outcome != run.status:
@@ -168,11 +168,16 @@ def _answers_have_attempts(case: Case) -> Iterator[Violation]:
         if run.status not in _ANSWERED:
             continue
         counted = [
-            a for a in case.attempts_of.get(run.id, ()) if a.outcome == run.status and not a.late
+            a for a in case.attempts_of.get(run.id, ()) if a.outcome == run.status and _counts(a)
         ]
         if len(counted) != 1:
             found = {"run": run.id, "attempts": [a.number for a in counted]}
             yield Violation(6, "an answer does not come from exactly one attempt", found)
+
+
+def _counts(attempt: AttemptFact) -> bool:
+    """Whether the attempt's answer is to be its run's."""
+    return not attempt.late and not attempt.sent_back
 
 
 def _terminal_is_final(case: Case) -> Iterator[Violation]:

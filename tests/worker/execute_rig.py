@@ -26,7 +26,7 @@ from worker.providers.registry import Providers, build
 from worker.running import Running
 from worker.session import Session
 
-CLAIM, INTENT, SETTLE = "asked(id)", "INSERT INTO attempts", "late_output"
+CLAIM, INTENT, SETTLE = "asked(id)", "INSERT INTO attempts", "late_output ="
 HELD = "SELECT r.id, r.claim_no FROM runs r WHERE r.session_id"
 """Words that only these statements hold."""
 

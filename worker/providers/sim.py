@@ -63,7 +63,10 @@ class SimProvider:
 
 
 def _echo(request: CompletionRequest, params: SimParams) -> Completion:
-    return _answer(request, params, f"You said: {_said(request)}")
+    """Where JSON is wanted, what the user said has to be it."""
+    wants_text = (request.response_format or {}).get("type", "text") == "text"
+    said = _said(request)
+    return _answer(request, params, f"You said: {said}" if wants_text else said)
 
 
 def _flaky(request: CompletionRequest, params: SimParams) -> Completion:
