@@ -35,7 +35,7 @@ _PARAMS: Mapping[str, str] = {
 }
 _TEMPLATE: Mapping[str, str] = {
     "text": "A text for other templates to include, instead of messages and a model.",
-    "provider": "`openai`, `anthropic` or `sim`, where `model` does not say it.",
+    "provider": "Who serves the model, such as `openai`, where `model` does not say it.",
     "model": "With its provider (`openai/gpt-5-mini`) or without.",
     "systemInstruction": "The system message.",
     "messages": "What is sent, with tokens such as `{{ name }}`.",

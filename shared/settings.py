@@ -1,15 +1,43 @@
 """Settings: every figure an operator may change, read from the environment once, at start."""
 
 import os
+import re
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, SecretStr, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 IpNetwork = IPv4Network | IPv6Network
+PROVIDERS = ("openai", "anthropic", "sim")
+"""The providers that are always there."""
+_FREE = "sim"
+_PROVIDER = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+
+
+class CompatibleServer(BaseModel):
+    """A server that speaks OpenAI's Chat Completions; its name is the provider's.
+
+    `key_variable` names the variable with its key, as `OPENAI_API_KEY` does for OpenAI: of the run,
+    the environment, or this server. `null` is for a server that wants none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_url: str = Field(pattern=r"^https?://[!-~]+$")
+    key_variable: str | None = Field(default="", pattern=r"^([A-Z][A-Z0-9_]*)?$")
+    header: Literal["authorization", "api-key", "x-api-key"] = "authorization"
 
 
 class Settings(BaseSettings):
@@ -95,6 +123,11 @@ class Settings(BaseSettings):
     )
     anthropic_base_url: str = Field(
         default="https://api.anthropic.com", description="Where `anthropic/…` models are called."
+    )
+    providers: dict[str, CompatibleServer] = Field(
+        default={},
+        description="More servers that speak OpenAI's Chat Completions, by name, as JSON: "
+        '`{"groq": {"base_url": "https://api.groq.com/openai/v1"}}`. Workers and API need it.',
     )
     openai_api_key: SecretStr = Field(
         default=SecretStr(""),
@@ -211,6 +244,34 @@ class Settings(BaseSettings):
     # For tests
     clock_skew_s: float = Field(default=0, description="Shifts this process's clock.")
     crash_point: str = Field(default="", description="Arms a crash point, for fault tests.")
+
+    @field_validator("providers")
+    @classmethod
+    def _named(cls, given: dict[str, CompatibleServer]) -> dict[str, CompatibleServer]:
+        for name in given:
+            if name in PROVIDERS or not _PROVIDER.fullmatch(name):
+                raise ValueError(f"{name!r} cannot be a provider's name.")
+        return given
+
+    @property
+    def provider_names(self) -> tuple[str, ...]:
+        """What may stand before the slash of a model's name."""
+        return (*PROVIDERS, *self.providers)
+
+    def key_variable(self, provider: str) -> str | None:
+        """The variable that holds a provider's key; `None` for one that wants none."""
+        server = self.providers.get(provider)
+        if provider == _FREE or (server is not None and server.key_variable is None):
+            return None
+        own = f"{provider.upper().replace('-', '_')}_API_KEY"
+        return own if server is None else server.key_variable or own
+
+    def server_key(self, provider: str) -> str:
+        """The server's own key of a provider; empty when it has none."""
+        if provider in self.providers:
+            return environment().get(self.key_variable(provider) or "", "")
+        found = {"openai": self.openai_api_key, "anthropic": self.anthropic_api_key}.get(provider)
+        return "" if found is None else found.get_secret_value()
 
     @field_validator("webhook_allow_cidrs", "webhook_schedule_s", mode="before")
     @classmethod

@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 
 from shared.deps import Deps, Recent
-from shared.domain import calls, simulated, versions
+from shared.domain import calls, versions
 from shared.domain.completions import Message, ModelParams
 from shared.domain.history import History
 from shared.domain.models import ModelName
@@ -143,8 +143,9 @@ class Planner:
                 f"This server has no provider '{model.provider}'.",
                 ErrorOrigin.TEMPLATE,
             )
-        is_free = model.provider == simulated.PROVIDER
-        return Access(provider, model, "" if is_free else await self._api_key(run, model.provider))
+        variable = self._deps.settings.key_variable(model.provider)
+        key = "" if variable is None else await self._api_key(run, model.provider, variable)
+        return Access(provider, model, key)
 
     async def _history(
         self, run: ClaimedRun, limits: History
@@ -155,9 +156,8 @@ class Planner:
         first, stored = await patiently(lambda: history.before(self._deps.store, run.id, limits))
         return first, _messages.decode(stored)
 
-    async def _api_key(self, run: ClaimedRun, provider: str) -> str:
+    async def _api_key(self, run: ClaimedRun, provider: str, name: str) -> str:
         """The run's own variable, else its environment's, else the server's where allowed."""
-        name = calls.credential_name(provider)
         vault = self._deps.vault
         try:
             if run.env_vars is not None:
@@ -171,9 +171,8 @@ class Planner:
                 return vault.open(sealed, *where).decode()
         except VaultError as error:
             raise GiveUpError("secret_unreadable", str(error), ErrorOrigin.PLATFORM) from error
-        servers = getattr(self._deps.settings, name.lower()).get_secret_value()
-        if servers and run.server_credentials:
-            return str(servers)
+        if run.server_credentials and (key := self._deps.settings.server_key(provider)):
+            return key
         raise GiveUpError(
             "missing_credentials",
             f"No {name}: set it as a variable of the environment, or give it in envVars.",

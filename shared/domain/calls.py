@@ -1,6 +1,6 @@
 """What a provider is asked: decided here once, for the worker's call and for a preview of it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -14,10 +14,10 @@ from shared.domain.versions import TemplateBody
 ANTHROPIC_MAX_TOKENS = 8192  # its API wants a number; what every current model accepts
 
 
-def model_of(template: TemplateBody, override: str | None) -> ModelName:
+def model_of(template: TemplateBody, override: str | None, providers: Collection[str]) -> ModelName:
     """The model to call. Raises `UnacceptableError` for an override that cannot be one."""
     if override is not None:
-        return models.parse_name(override, default=template.provider)
+        return models.parse_name(override, default=template.provider, known=providers)
     return ModelName(template.provider or "", template.model)
 
 
@@ -37,11 +37,6 @@ def with_history(own: tuple[Message, ...], history: Sequence[Message]) -> tuple[
     """The messages to send: what the thread held before goes behind the system text."""
     system = tuple(message for message in own if message.role == "system")
     return (*system, *history, *own[len(system) :])
-
-
-def credential_name(provider: str) -> str:
-    """The variable that holds a provider's key, in an environment or in `envVars`."""
-    return f"{provider.upper()}_API_KEY"
 
 
 def input_tokens(messages: Sequence[Message], template: TemplateBody) -> int:

@@ -1,7 +1,7 @@
 """Names of models, and the parameters they take."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -9,8 +9,7 @@ import msgspec
 from shared.domain import documents
 from shared.domain.completions import ModelParams
 from shared.errors import Flaw, UnacceptableError
-
-PROVIDERS = ("openai", "anthropic", "sim")
+from shared.settings import PROVIDERS
 
 _MAX_TEMPERATURE = 2
 _MODEL = re.compile(r"[!-~]{1,200}")
@@ -35,22 +34,30 @@ class SimParams(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fiel
 
 
 def parse_name(
-    name: str, *, provider: str | None = None, default: str | None = None, pointer: str = "/model"
+    name: str,
+    *,
+    provider: str | None = None,
+    default: str | None = None,
+    pointer: str = "/model",
+    known: Collection[str] | None = PROVIDERS,
 ) -> ModelName:
     """Tell a model's provider from its name: `openai/gpt-5-mini`.
 
     `provider` was named beside it and must not be contradicted; `default` is taken when the name
     carries none. Only known providers count as such, so a compatible server's own names may hold
-    slashes (`openai/meta/llama-4`). Raises `UnacceptableError`.
+    slashes (`openai/meta/llama-4`). Who cannot know the server's providers says `None`: then the
+    name's own word is taken for it. Raises `UnacceptableError`.
     """
     prefix, slash, rest = name.partition("/")
-    carried = prefix if slash and prefix in PROVIDERS else None
+    if known is None:
+        known = {*PROVIDERS, provider or default or prefix}
+    carried = prefix if slash and prefix in known else None
     bare = rest if carried else name
     found = carried or provider or default
     if not _MODEL.fullmatch(bare):
         message = "A model's name is 1 to 200 printable ASCII characters without spaces."
-    elif found not in PROVIDERS:
-        message = f"Name the model's provider, one of {', '.join(PROVIDERS)}: openai/…"
+    elif found is None or found not in known:
+        message = f"Name the model's provider, one of {', '.join(known)}: openai/…"
     elif provider is not None and provider != found:
         message = f"The model says {found}, the field provider says {provider}."
     else:

@@ -13,11 +13,10 @@ from shared.domain import simulated
 from shared.domain.pricing import KnownModel, Prices, Rate
 
 if TYPE_CHECKING:
-    from genai_prices.types import ModelPrice
+    from genai_prices.types import ModelPrice, Provider
 
 MAX_REMEMBERED = 1024
 _NANO = 1_000_000_000
-_VENDORS = ("openai", "anthropic")
 # The package lists what vendors sell; these take or give no text, or are beginnings of names.
 _NO_TEXT = re.compile(
     r"^ft:|ft-$|audio|embedding|image|live|moderation|realtime|transcribe|translate|tts|whisper"
@@ -33,9 +32,6 @@ class PriceBook:
 
         self.version = f"genai-prices {genai_prices.__version__}"
         self._catalogue = data_snapshot.get_snapshot()
-        self._vendors = {
-            vendor: self._catalogue.find_provider(None, vendor, None) for vendor in _VENDORS
-        }
         self._found: dict[tuple[str, str, str | None], Prices | None] = {}
         self._listed: dict[str, tuple[KnownModel, ...]] = {}
         self._day = 0
@@ -55,7 +51,7 @@ class PriceBook:
     def models(self, provider: str, at: datetime) -> tuple[KnownModel, ...]:
         """A vendor's models of text, by bare name, with the prices of that moment."""
         self._forget_before(at)
-        vendor = self._vendors.get(provider)
+        vendor = self._vendor(provider)
         if provider not in self._listed and vendor is not None:
             texts = (model for model in vendor.models if not _NO_TEXT.search(model.id))
             self._listed[provider] = tuple(
@@ -76,10 +72,17 @@ class PriceBook:
             self._found.clear()
             self._listed.clear()
 
+    def _vendor(self, provider: str) -> "Provider | None":
+        """Whom the package knows by this name, or by a usual one such as `gemini`."""
+        try:
+            return self._catalogue.find_provider(None, provider, None)
+        except LookupError:
+            return None
+
     def _look_up(
         self, provider: str, model: str, service_tier: str | None, at: datetime
     ) -> Prices | None:
-        vendor = self._vendors.get(provider)
+        vendor = self._vendor(provider)
         known = vendor and vendor.find_model(model, all_providers=self._catalogue.providers)
         if not known:
             return None

@@ -4,7 +4,7 @@ Short and long form of API.md §3 become one `VersionBody`; `null` equals absent
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Annotated, Any, Literal
 
@@ -16,6 +16,7 @@ from shared.domain.history import NO_LIMITS, TURN_ROWS, History
 from shared.domain.states import READS_HISTORY, Memory
 from shared.domain.templates import Syntax, Template, TemplateError, Values
 from shared.errors import BadRequestError, Flaw, UnacceptableError
+from shared.settings import PROVIDERS
 
 ENTRYPOINT = "main"
 MAX_TEMPLATES = 200
@@ -103,16 +104,22 @@ class CompiledVersion(msgspec.Struct, frozen=True):
     inputs: tuple[str, ...]
 
 
-def parse(body: object, *, default_syntax: Syntax = Syntax.BRACES) -> VersionBody:
+def parse(
+    body: object,
+    *,
+    default_syntax: Syntax = Syntax.BRACES,
+    providers: Collection[str] | None = PROVIDERS,
+) -> VersionBody:
     """Read a version body: JSON bytes, or what they were decoded to.
 
-    Raises `UnacceptableError` with every flaw found, `BadRequestError` for bytes that are no JSON.
+    `providers` are the server's; `None` takes any for one. Raises `UnacceptableError` with every
+    flaw found, `BadRequestError` for bytes that are no JSON.
     """
     outer, bases = _outer(_document(body))
     flaws: list[Flaw] = []
     found: dict[str, TemplateBody] = {}
     for name in sorted(outer.templates, key=lambda name: name != outer.entrypoint):
-        template = _template(name, outer.templates[name], bases[name], flaws)
+        template = _template(name, outer.templates[name], (bases[name], providers), flaws)
         if template is not None:
             found[name] = template
     if outer.entrypoint not in outer.templates:
@@ -271,7 +278,10 @@ def _outer(document: object) -> tuple[_Outer, Mapping[str, str]]:
     return outer, {name: f"/templates{documents.step(name)}" for name in outer.templates}
 
 
-def _template(name: str, value: object, base: str, flaws: list[Flaw]) -> TemplateBody | None:
+def _template(
+    name: str, value: object, where: tuple[str, Collection[str] | None], flaws: list[Flaw]
+) -> TemplateBody | None:
+    base, providers = where
     before = len(flaws)
     if not _NAME.fullmatch(name):
         flaws.append(Flaw(base, f"A template's name matches {templates.NAME_PATTERN}."))
@@ -279,7 +289,7 @@ def _template(name: str, value: object, base: str, flaws: list[Flaw]) -> Templat
     if template is not None:
         flaws += _template_flaws(template, base)
         if template.text is None:
-            template = _with_models(template, base, flaws)
+            template = _with_models(template, base, flaws, providers)
     return None if len(flaws) > before else template
 
 
@@ -301,18 +311,22 @@ def _template_flaws(template: TemplateBody, base: str) -> Iterator[Flaw]:
             yield Flaw(f"{base}/responseFormat/schema", flaw)
 
 
-def _with_models(template: TemplateBody, base: str, flaws: list[Flaw]) -> TemplateBody:
+def _with_models(
+    template: TemplateBody, base: str, flaws: list[Flaw], known: Collection[str] | None
+) -> TemplateBody:
     """Tell provider and model apart; write fallbacks with their provider."""
     provider = template.provider
-    if provider is not None and provider not in models.PROVIDERS:
-        flaws.append(Flaw(f"{base}/provider", f"Known providers: {', '.join(models.PROVIDERS)}."))
+    if provider is not None and known is not None and provider not in known:
+        flaws.append(Flaw(f"{base}/provider", f"Known providers: {', '.join(known)}."))
         return template
     try:
-        model = models.parse_name(template.model, provider=provider, pointer=f"{base}/model")
+        model = models.parse_name(
+            template.model, provider=provider, pointer=f"{base}/model", known=known
+        )
         fallbacks = tuple(
             str(
                 models.parse_name(
-                    name, default=model.provider, pointer=f"{base}/fallbacks/{number}"
+                    name, default=model.provider, pointer=f"{base}/fallbacks/{number}", known=known
                 )
             )
             for number, name in enumerate(template.fallbacks)

@@ -6,19 +6,14 @@ from uuid import UUID
 import msgspec
 
 from shared.deps import Deps
-from shared.domain import calls, simulated
-from shared.domain.models import PROVIDERS, ModelName
+from shared.domain import simulated
+from shared.domain.models import ModelName
 from shared.domain.pricing import KnownModel, Prices
 from shared.ids import WorkspaceId
 from shared.services.keys import Principal
 from shared.store import reading
 
 _NANO = 1_000_000_000
-_CREDENTIALS = {
-    calls.credential_name(provider): provider
-    for provider in PROVIDERS
-    if provider != simulated.PROVIDER
-}
 
 
 class ModelPrices(msgspec.Struct, frozen=True, rename="camel"):
@@ -48,11 +43,15 @@ async def usable_providers(
 
     No ids mean all environments of the workspace.
     """
-    allowed, own = await reading.credentials(
-        deps.store, workspace_id, _CREDENTIALS, environment_ids
+    settings = deps.settings
+    needed = {name: settings.key_variable(name) for name in settings.provider_names}
+    variables = {variable for variable in needed.values() if variable is not None}
+    allowed, own = await reading.credentials(deps.store, workspace_id, variables, environment_ids)
+    return frozenset(
+        name
+        for name, variable in needed.items()
+        if variable is None or variable in own or (allowed and settings.server_key(name))
     )
-    servers = {name for name in _CREDENTIALS if allowed and _is_set(deps, name)}
-    return frozenset({simulated.PROVIDER, *(_CREDENTIALS[name] for name in own | servers)})
 
 
 async def listed(deps: Deps, principal: Principal, provider: str | None) -> list[ModelView]:
@@ -67,10 +66,6 @@ async def _known(deps: Deps, provider: str) -> tuple[KnownModel, ...]:
         return simulated.known_models()
     book = await deps.prices.get()
     return book.models(provider, deps.clock.now())
-
-
-def _is_set(deps: Deps, name: str) -> bool:
-    return bool(getattr(deps.settings, name.lower()).get_secret_value())
 
 
 def _view(provider: str, known: KnownModel) -> ModelView:

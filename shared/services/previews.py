@@ -80,7 +80,7 @@ async def preview(
 async def _shown(deps: Deps, principal: Principal, found: Located, body: Submission) -> Preview:
     whole = versions.from_json(found.body)
     compiled = versions.compile_version(whole)
-    model = calls.model_of(compiled.settings, body.model)
+    model = calls.model_of(compiled.settings, body.model, deps.settings.provider_names)
     params = calls.params_of(compiled.settings, body.params)
     own = versions.render_messages(compiled, body.inputs)
     said = await _history(deps, principal, compiled.settings, found.environment_id, body)
@@ -134,8 +134,8 @@ async def _lacks(
         if model.model not in simulated.MODELS:
             lacks.append(f"There is no model {model}: the run would fail.")
         return lacks
-    name = calls.credential_name(model.provider)
-    if not (body.env_vars or {}).get(name):
+    name = deps.settings.key_variable(model.provider)
+    if name is not None and not (body.env_vars or {}).get(name):
         environments = {found.environment_id}
         usable = await models.usable_providers(deps, principal.workspace_id, environments)
         if model.provider not in usable:

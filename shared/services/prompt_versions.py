@@ -66,7 +66,7 @@ async def replace(
     expected: Expected = WHATEVER,
 ) -> WholeVersionView:
     """Give a draft another body, whole. Raises `ConflictError` for a published version."""
-    version = versions.parse(body)
+    version = versions.parse(body, providers=deps.settings.provider_names)
     warnings = msgspec.json.encode(versions.warnings(version)).decode()
     async with deps.store.transaction() as tx:
         await workspaces.hold(tx, principal.workspace_id)

@@ -144,7 +144,10 @@ async def add_version(
     publish = body.get("publish")
     if not isinstance(publish, bool | None):
         flaws.refuse(Flaw("/publish", "Expected `bool`."))
-    version = versions.parse({name: value for name, value in body.items() if name != "publish"})
+    version = versions.parse(
+        {name: value for name, value in body.items() if name != "publish"},
+        providers=deps.settings.provider_names,
+    )
     stored = versions.to_json(version).decode()
     warnings = msgspec.json.encode(versions.warnings(version)).decode()
     async with deps.store.transaction() as tx:

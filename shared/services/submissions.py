@@ -175,7 +175,7 @@ def _new_run(
     body, settings, (run_id, thread_id) = request.body, deps.settings, ids
     template = target.compiled.settings
     memory = template.memory
-    model = calls.model_of(template, body.model)
+    model = calls.model_of(template, body.model, settings.provider_names)
     return NewRun(
         id=str(run_id),
         workspace_id=str(principal.workspace_id),

@@ -90,3 +90,45 @@ def test_the_defaults_fit_together() -> None:
     assert settings.webhook_timeout_s < settings.webhook_lease_s
     assert settings.statement_timeout_s < settings.request_deadline_s
     assert 0 == settings.webhook_schedule_s[0]
+
+
+def test_servers_are_named_in_one_variable_and_have_their_keys_in_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(
+        "PROVIDERS",
+        '{"groq": {"base_url": "https://groq.example/v1"},'
+        ' "my-azure": {"base_url": "https://azure.example/v1", "header": "api-key"},'
+        ' "ollama": {"base_url": "http://127.0.0.1:11434/v1", "key_variable": null}}',
+    )
+    monkeypatch.setenv("MY_AZURE_API_KEY", "sk-azure")
+
+    settings = Settings()
+
+    assert ("openai", "anthropic", "sim", "groq", "my-azure", "ollama") == settings.provider_names
+    assert ["GROQ_API_KEY", "MY_AZURE_API_KEY", None, None, "OPENAI_API_KEY"] == [
+        settings.key_variable(name) for name in ("groq", "my-azure", "ollama", "sim", "openai")
+    ]
+    assert ["", "sk-azure", ""] == [
+        settings.server_key(name) for name in ("groq", "my-azure", "ollama")
+    ]
+
+
+@pytest.mark.parametrize(
+    "providers",
+    [
+        '{"openai": {"base_url": "https://x.example/v1"}}',
+        '{"Groq": {"base_url": "https://x.example/v1"}}',
+        '{"a/b": {"base_url": "https://x.example/v1"}}',
+        '{"groq": {"base_url": "ftp://x.example/v1"}}',
+        '{"groq": {"base_url": "https://x.example/v1", "header": "cookie"}}',
+        '{"groq": {"base_url": "https://x.example/v1", "key": "sk"}}',
+    ],
+)
+def test_a_server_that_cannot_be_meant_is_refused_at_start(
+    monkeypatch: pytest.MonkeyPatch, providers: str
+) -> None:
+    monkeypatch.setenv("PROVIDERS", providers)
+
+    with pytest.raises(ValueError, match="providers"):
+        Settings()

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from shared.domain.completions import CompletionRequest, Message, ModelParams, ProviderError
-from shared.settings import Settings
+from shared.settings import CompatibleServer, Settings
 from tests.vendors import VendorServer
 from worker.providers import registry
 from worker.providers.base import Provider
 
 KEY = "sk-tenant-0123456789abcdef"
 RUN_ID = "01930000-0000-7000-8000-000000000001"
-HTTP_VENDORS = ("openai", "anthropic")
+HTTP_VENDORS = ("openai", "anthropic", "compatible")
 
 
 def a_request(model: str = "some-model", **changes: Any) -> CompletionRequest:
@@ -34,7 +34,12 @@ def a_request(model: str = "some-model", **changes: Any) -> CompletionRequest:
 async def provider_at(name: str, url: str, **settings: Any) -> AsyncIterator[Provider]:
     """The named provider as the registry builds it, calling `url` instead of its vendor."""
     providers = registry.build(
-        Settings(openai_base_url=f"{url}/v1", anthropic_base_url=url, **settings)
+        Settings(
+            openai_base_url=f"{url}/v1",
+            anthropic_base_url=url,
+            providers={"compatible": CompatibleServer(base_url=f"{url}/v1")},
+            **settings,
+        )
     )
     provider = await providers.get(name)
     assert provider is not None

@@ -9,6 +9,8 @@ from shared.domain.completions import CompletionRequest
 from worker.providers import wire
 from worker.providers.transport import Answer, HttpClient
 
+_NO_KEY = "none"
+
 
 class Sdk(Protocol):
     """What is used of a vendor's SDK client."""
@@ -26,10 +28,20 @@ class Sdk(Protocol):
 class Caller:
     """Posts to one address of one vendor; each call brings its own key."""
 
-    def __init__(self, sdk: Any, path: str, *, http_client: HttpClient, clock: Clock) -> None:
+    def __init__(
+        self,
+        sdk: Any,
+        path: str,
+        *,
+        http_client: HttpClient,
+        clock: Clock,
+        key_header: str | None = None,
+    ) -> None:
+        """`key_header` is for servers that want the key alone, in a header of this name."""
         self._sdk: Sdk = sdk
         self._http = http_client
         self._clock = clock
+        self._key_header = key_header
         self._url = f"{str(sdk.base_url).rstrip('/')}/{path}"
         self._headers: Recent[str, dict[str, str]] = Recent(1_000)
 
@@ -55,7 +67,8 @@ class Caller:
         """The SDK's own headers and authentication, put together once for each key."""
         headers = self._headers.get(api_key)
         if headers is None:
-            keyed = self._sdk.with_options(api_key=api_key)
-            headers = wire.sdk_headers(keyed.default_headers, keyed.auth_headers)
+            keyed = self._sdk.with_options(api_key=api_key or _NO_KEY)
+            auth = {self._key_header: api_key} if self._key_header else keyed.auth_headers
+            headers = wire.sdk_headers(keyed.default_headers, auth if api_key else {})
             self._headers.put(api_key, headers)
         return headers

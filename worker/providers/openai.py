@@ -1,4 +1,4 @@
-"""OpenAI's Chat Completions, and every server that speaks them (`OPENAI_BASE_URL`)."""
+"""OpenAI's Chat Completions, and every server that speaks them."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ import openai
 from shared.clock import Clock
 from shared.domain.completions import Completion, CompletionRequest, Message, Usage
 from shared.domain.states import IncompleteReason
+from shared.settings import CompatibleServer
 from worker.providers import wire
 from worker.providers.caller import Caller
 from worker.providers.transport import Answer, HttpClient
@@ -22,6 +23,7 @@ class _Body(msgspec.Struct, omit_defaults=True):
     model: str
     messages: tuple[Message, ...]
     max_completion_tokens: int | None = None
+    max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
     verbosity: str | None = None
@@ -73,10 +75,7 @@ class OpenAiProvider:
     name = "openai"
 
     def __init__(self, *, base_url: str, http_client: HttpClient, clock: Clock) -> None:
-        sdk = openai.AsyncOpenAI(api_key="given with each call", base_url=base_url, max_retries=0)
-        # The SDK takes these from the environment; with a tenant's key they would be wrong.
-        sdk.organization = None
-        sdk.project = None
+        sdk = _sdk(base_url)
         self._caller = Caller(sdk, "chat/completions", http_client=http_client, clock=clock)
 
     async def complete(self, request: CompletionRequest) -> Completion:
@@ -86,6 +85,40 @@ class OpenAiProvider:
 
     async def aclose(self) -> None:
         await self._caller.aclose()
+
+
+class CompatibleProvider:
+    """A server by name that speaks the same; `max_tokens` is the word that all of them know."""
+
+    def __init__(
+        self, name: str, server: CompatibleServer, *, http_client: HttpClient, clock: Clock
+    ) -> None:
+        self.name = name
+        self._is_open = server.key_variable is None
+        sdk = _sdk(server.base_url)
+        header = None if server.header == "authorization" else server.header
+        self._caller = Caller(
+            sdk, "chat/completions", http_client=http_client, clock=clock, key_header=header
+        )
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        if not self._is_open:
+            wire.check_key(request)
+        body = _body(request)
+        body.max_tokens, body.max_completion_tokens = body.max_completion_tokens, None
+        answer = await self._caller.post(request, msgspec.json.encode(body))
+        return _completion(request, answer)
+
+    async def aclose(self) -> None:
+        await self._caller.aclose()
+
+
+def _sdk(base_url: str) -> openai.AsyncOpenAI:
+    sdk = openai.AsyncOpenAI(api_key="given with each call", base_url=base_url, max_retries=0)
+    # The SDK takes these from the environment; with a tenant's key they would be wrong.
+    sdk.organization = None
+    sdk.project = None
+    return sdk
 
 
 def _body(request: CompletionRequest) -> _Body:

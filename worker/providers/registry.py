@@ -4,9 +4,10 @@ import asyncio
 import gc
 import importlib
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from shared.clock import Clock, SystemClock
-from shared.settings import Settings
+from shared.settings import CompatibleServer, Settings
 from worker.providers.base import Provider
 from worker.providers.sim import SimProvider
 from worker.providers.transport import HttpClient
@@ -76,11 +77,21 @@ def build(settings: Settings, clock: Clock | None = None) -> Providers:
             clock=clock,
         )
 
+    def compatible(name: str, server: CompatibleServer) -> Provider:
+        from worker.providers.openai import CompatibleProvider  # noqa: PLC0415 (slow to import)
+
+        return CompatibleProvider(name, server, http_client=_http_client(settings), clock=clock)
+
+    servers = {
+        name: ("worker.providers.openai", partial(compatible, name, server))
+        for name, server in settings.providers.items()
+    }
     return Providers(
         (SimProvider(),),
         {
             "openai": ("worker.providers.openai", openai),
             "anthropic": ("worker.providers.anthropic", anthropic),
+            **servers,
         },
     )
 
