@@ -98,7 +98,7 @@ async def test_a_handshake_that_never_ends_was_not_sent(
 
 
 async def test_an_address_that_is_none_was_not_sent(vendor: str) -> None:
-    async with provider_at(vendor, "ftp://127.0.0.1") as provider:
+    async with provider_at(vendor, "http://127.0.0.1:99999") as provider:
         failure = await failure_of(provider, a_request())
 
     assert failure.kind is FailureClass.NOT_SENT
