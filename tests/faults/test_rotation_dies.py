@@ -28,6 +28,20 @@ async def _set_variables(rig: Rig) -> None:
             assert 200 == answer.status_code
 
 
+@pytest.fixture(name="rig")
+async def rig_sealed_as_before(rig: Rig) -> AsyncIterator[Rig]:
+    """The rig; what it keeps from test to test is sealed under its own key again afterwards."""
+    yield rig
+    await rig.kill_all()
+    assert (0, 0) == tuple(
+        code
+        for code, _ in [
+            await rig.command("secrets rotate", master_key=f"{MASTER_KEY},{NEW_KEY}"),
+            await rig.command("secrets rotate", master_key=MASTER_KEY),
+        ]
+    )
+
+
 async def test_a_rotation_that_died_in_the_middle_is_carried_on(rig: Rig) -> None:
     api = await rig.api()
     await _set_variables(rig)
