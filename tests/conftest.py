@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+import structlog
 
 import migrations
 from api.app import create_app
@@ -25,6 +26,14 @@ from shared.store.database import Store
 from tests import servers as private_servers
 from tests.factories import Tenant, a_tenant
 from tests.faults.processes import Launcher
+
+# As it comes, structlog draws an exception with every variable in it: for seconds.
+structlog.configure(
+    processors=[
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 def pytest_collection() -> None:

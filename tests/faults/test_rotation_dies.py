@@ -1,9 +1,11 @@
 """A rotation of the master key that dies between two batches, beside an API and a worker."""
 
 import base64
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from tests.faults.rig import MASTER_KEY, Rig
 from tests.faults.vendors import model_of
@@ -28,7 +30,7 @@ async def _set_variables(rig: Rig) -> None:
             assert 200 == answer.status_code
 
 
-@pytest.fixture(name="rig")
+@pytest_asyncio.fixture(name="rig", loop_scope="session")
 async def rig_sealed_as_before(rig: Rig) -> AsyncIterator[Rig]:
     """The rig; what it keeps from test to test is sealed under its own key again afterwards."""
     yield rig
