@@ -1,4 +1,4 @@
-"""`ETag` and `If-Match`: changes that are refused when a thing is not what the caller saw."""
+"""`ETag`, `If-Match`, `If-None-Match`: what is done only to, or unless, what the caller saw."""
 
 import re
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ EXPECTED = "expected"
 
 View = TypeVar("View", bound=msgspec.Struct)
 
-# RFC 9110 §8.8.3; a weak tag is well spelled, though it never matches here (§13.1.1).
+# RFC 9110 §8.8.3
 _TAG = r'(?:W/)?"[!#-~\x80-\xff]*"'
 _TAGS = re.compile(rf"{_TAG}(?:[ \t]*,[ \t]*{_TAG})*")
 
@@ -25,17 +25,31 @@ async def provide_expected(
     request: Request[Any, Any, Any],
     principal: NamedDependency[Principal],  # noqa: ARG001 (who may not ask is told so first)
 ) -> Expected:
-    """Read `If-Match`; raises `BadRequestError` where it is neither `*` nor a list of tags."""
-    value = request.headers.get("if-match")  # the guard lets no second one in
-    if value is None:
-        return WHATEVER
-    if value == ANYTHING:
-        return Expected(frozenset({ANYTHING}))
-    if not _TAGS.fullmatch(value):
-        raise BadRequestError('If-Match is * or a list of entity tags such as "5f3c9a1e".')
-    return Expected(frozenset(re.findall(_TAG, value)))
+    """Read `If-Match`; raises `BadRequestError` where it is neither `*` nor a list of tags.
+
+    A weak tag is well spelled, though it never matches (§13.1.1).
+    """
+    tags = _tags(request, "If-Match")
+    return WHATEVER if tags is None else Expected(tags)
+
+
+def known(request: Request[Any, Any, Any], tag: str) -> bool:
+    """Whether `If-None-Match` names this state, weakly or not (§13.1.2); `*` names any."""
+    tags = _tags(request, "If-None-Match") or frozenset()
+    return ANYTHING in tags or tag in {one.removeprefix("W/") for one in tags}
 
 
 def tagged(view: View) -> Response[View]:
     """Answer with a thing and the entity tag that `If-Match` can name."""
     return Response(view, headers={"ETag": etag(msgspec.json.encode(view))})
+
+
+def _tags(request: Request[Any, Any, Any], name: str) -> frozenset[str] | None:
+    value = request.headers.get(name)  # the guard lets no second one in
+    if value is None:
+        return None
+    if value == ANYTHING:
+        return frozenset({ANYTHING})
+    if not _TAGS.fullmatch(value):
+        raise BadRequestError(f'{name} is * or a list of entity tags such as "5f3c9a1e".')
+    return frozenset(re.findall(_TAG, value))

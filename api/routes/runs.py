@@ -9,6 +9,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED, HTTP_304_NOT_MODIFIED
 
+from api import conditions, preferences
 from api.auth import SCOPE
 from api.deadline import LIMIT
 from api.waiters import Waiters
@@ -27,7 +28,6 @@ from shared.store import reading
 JSON = "application/json"
 # Version 00 of W3C Trace Context; a malformed one is ignored, as the recommendation asks.
 _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_PREFERRED = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?([0-9]{1,4})\"?\s*(?:$|[,;])", re.IGNORECASE)
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _encode = msgspec.json.encode
 
@@ -142,7 +142,7 @@ async def read_run(
         text = await runs.read(deps, principal, found)
     body = text.encode()
     tag = etag(body)
-    if tag in request.headers.get("if-none-match", "").replace("W/", ""):
+    if conditions.known(request, tag):
         return Response(b"", status_code=HTTP_304_NOT_MODIFIED, headers={"ETag": tag})
     return Response(body, media_type=JSON, headers={"ETag": tag})
 
@@ -229,9 +229,9 @@ def _wait_s(text: str | None, deps: Deps) -> int:
 
 
 def _preferred_wait_s(request: Request[Any, Any, Any], deps: Deps) -> int | None:
-    """The seconds of `Prefer: wait=N` (RFC 7240); preferences that make no sense are ignored."""
-    found = _PREFERRED.search(request.headers.get("prefer", ""))
-    return None if found is None else min(int(found[1]), deps.settings.wait_max_s)
+    """How long a submission is to wait for its run, if it prefers to."""
+    wanted_s = preferences.wait_s(request.headers.getall("prefer", []))
+    return None if wanted_s is None else min(wanted_s, deps.settings.wait_max_s)
 
 
 def _run_id(text: str) -> RunId:

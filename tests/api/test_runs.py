@@ -180,19 +180,32 @@ async def test_wait_that_makes_no_sense_is_a_400(client: httpx.AsyncClient, wait
     assert response.status_code == 400
 
 
-async def test_unchanged_run_answers_304_to_its_own_etag(
+async def test_unchanged_run_answers_304_to_whoever_names_its_etag(
     client: httpx.AsyncClient, deps: Deps, tenant: Tenant
 ) -> None:
     await a_prompt(deps, tenant)
     run = await client.post("/prompts/greeting/1/runs", json={"inputs": {"name": "Ada"}})
     address = f"/runs/{run.json()['id']}"
     etag = (await client.get(address)).headers["etag"]
+    inner = etag.strip('"')
+    named = [etag, f"W/{etag}", f'"other" , {etag}', "*"]
+    others = [f'"{inner[1:]}"', f'"x{inner}"', f'"{inner}W/"', '""', "", inner, "*, *"]
 
-    unchanged = await client.get(address, headers={"If-None-Match": etag})
+    answers = {
+        value: await client.get(address, headers={"If-None-Match": value})
+        for value in (*named, *others)
+    }
     await client.post(f"{address}/cancel")
     changed = await client.get(address, headers={"If-None-Match": etag})
 
-    assert (unchanged.status_code, unchanged.content) == (304, b"")
+    assert {
+        **dict.fromkeys(named, 304),
+        **dict.fromkeys(others[:4], 200),
+        **dict.fromkeys(others[4:], 400),
+    } == {value: answer.status_code for value, answer in answers.items()}
+    assert [(b"", etag)] * 4 == [
+        (answers[value].content, answers[value].headers["etag"]) for value in named
+    ]
     assert changed.status_code == 200
 
 
