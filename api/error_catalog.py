@@ -70,6 +70,12 @@ REQUEST_ERRORS: tuple[RequestError, ...] = (
         "Name an environment the key may use, or use another key.",
     ),
     RequestError(
+        "expiry_forbidden",
+        403,
+        "The key expires, and what it asks for would outlive it.",
+        "Name an `expiresAt` not after the key's own, or use another key.",
+    ),
+    RequestError(
         "forbidden",
         403,
         "The key is good, but may not do this.",

@@ -19,7 +19,10 @@ _WRITE = {SCOPE: "keys:write"}
 async def create_key(
     data: JSONBody[NewKey], principal: NamedDependency[Principal], deps: NamedDependency[Deps]
 ) -> CreatedKey:
-    """Make a key that may do no more than this one; its text is shown here only."""
+    """Make a key that may do no more than this one, nor for longer; its text is shown here only.
+
+    A key that expires has to name an `expiresAt`, one limited to environments some of its own.
+    """
     return await key_management.create(deps, principal, data)
 
 

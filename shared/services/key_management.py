@@ -51,10 +51,10 @@ class CreatedKey(KeyView, frozen=True, rename="camel", kw_only=True):
 
 
 async def create(deps: Deps, principal: Principal, body: NewKey) -> CreatedKey:
-    """Make a key that may do no more than the caller's own.
+    """Make a key that may do no more than the caller's own, and not for longer.
 
-    Raises `UnacceptableError` for names and times, `ForbiddenError` for scopes or environments
-    that the caller has not.
+    Raises `UnacceptableError` for names and times, `ForbiddenError` for scopes, environments or
+    times that the caller has not.
     """
     flaws.refuse(
         *flaws.of_name(body.name),
@@ -63,6 +63,7 @@ async def create(deps: Deps, principal: Principal, body: NewKey) -> CreatedKey:
     )
     for scope in body.scopes:
         principal.demand(scope)
+    principal.demand_end(body.expires_at)
     async with deps.store.transaction() as tx:
         environment_ids = await environments.named(tx, principal, body.environments or ())
         columns, text = _columns(principal.workspace_id, body.name, body.scopes)

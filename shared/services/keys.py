@@ -1,10 +1,12 @@
 """API keys: who is calling, and what may they do."""
 
 import hmac
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
 
+from shared.clock import rfc3339
 from shared.deps import CheckedKey, Deps
 from shared.domain import api_keys
 from shared.errors import ForbiddenError, UnauthorizedError
@@ -27,12 +29,16 @@ SCOPES = (
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """The caller. Empty `environment_ids` mean every environment of the workspace."""
+    """The caller. Empty `environment_ids` mean every environment of the workspace.
+
+    `expires_at` is when the key ends, if it does.
+    """
 
     workspace_id: WorkspaceId
     key_id: KeyId
     scopes: frozenset[str]
     environment_ids: frozenset[UUID]
+    expires_at: datetime | None = None
 
     def reaches(self, environment_id: UUID) -> bool:
         return not self.environment_ids or environment_id in self.environment_ids
@@ -42,6 +48,14 @@ class Principal(msgspec.Struct, frozen=True):
         noun, _, _ = scope.partition(":")
         if not self.scopes & {scope, f"{noun}:write", "admin"}:
             raise ForbiddenError(f"This needs the scope {scope}.", code="missing_scope")
+
+    def demand_end(self, expires_at: datetime | None) -> None:
+        """Raise `ForbiddenError` where what the caller makes would outlive the caller's key."""
+        if self.expires_at is not None and (expires_at is None or expires_at > self.expires_at):
+            raise ForbiddenError(
+                f"This key expires at {rfc3339(self.expires_at)}: name no later expiresAt.",
+                code="expiry_forbidden",
+            )
 
 
 async def authenticate(deps: Deps, token: str) -> Principal:
@@ -73,6 +87,7 @@ async def authenticate(deps: Deps, token: str) -> Principal:
         key_id=known.key_id,
         scopes=known.scopes,
         environment_ids=known.environment_ids,
+        expires_at=known.expires_at,
     )
 
 

@@ -1,6 +1,6 @@
 """API keys as a client of the API sees them."""
 
-from datetime import timedelta
+from datetime import timedelta, timezone
 from typing import Any
 
 import httpx
@@ -143,6 +143,28 @@ async def test_limited_key_grants_and_reaches_its_environments_only(
     assert 201 == own.status_code
     assert {(403, "environment_forbidden")} == {problem(answer)[:2] for answer in beyond}
     assert [own.json()["id"], made["id"]] == [key["id"] for key in listed]
+
+
+async def test_key_that_expires_makes_none_that_outlives_it(
+    client: httpx.AsyncClient, deps: Deps
+) -> None:
+    ends_at = deps.clock.now() + timedelta(hours=1)
+    own, later = rfc3339(ends_at), rfc3339(ends_at + timedelta(milliseconds=1))
+    east = ends_at.astimezone(timezone(timedelta(hours=2))).isoformat(timespec="milliseconds")
+    made = await _create(client, scopes=["keys:write"], expiresAt=own)
+    asked = {"name": "x", "scopes": ["keys:write"]}
+
+    async with client_with(deps, made["key"]) as holder:
+        within = [await holder.post("/keys", json={**asked, "expiresAt": at}) for at in (own, east)]
+        beyond = [
+            await holder.post("/keys", json=asked),
+            await holder.post("/keys", json={**asked, "expiresAt": None}),
+            await holder.post("/keys", json={**asked, "expiresAt": later}),
+        ]
+
+    assert [(201, own)] * 2 == [(one.status_code, one.json()["expiresAt"]) for one in within]
+    assert [(403, "expiry_forbidden", [])] * 3 == [problem(answer) for answer in beyond]
+    assert 4 == len((await client.get("/keys")).json()["data"])
 
 
 async def test_limited_key_sees_runs_of_its_environments_only(
