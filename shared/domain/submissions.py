@@ -125,27 +125,29 @@ def _label_flaws(submission: Submission) -> Iterator[Flaw]:
         yield Flaw("/channel", f"A channel is 1 to {MAX_CHANNEL} printable characters.")
 
 
+def start_of(submission: Submission) -> datetime | None:
+    """`runAt`; `None`, which is now, also where its offset carries it before the year 1."""
+    run_at = submission.run_at
+    return run_at if run_at is not None and _is_in_utc(run_at) else None
+
+
 def _time_flaws(submission: Submission, now: datetime) -> Iterator[Flaw]:
-    moments = {"/runAt": submission.run_at, "/deadline": submission.deadline}
-    beyond = [pointer for pointer, moment in moments.items() if moment and _is_beyond(moment)]
-    if beyond:
-        yield from (
-            Flaw(pointer, "In UTC this moment has no year of four digits.") for pointer in beyond
-        )
-        return
-    if submission.run_at is not None and submission.run_at > now + MAX_RUN_AT:
+    run_at, deadline = submission.run_at, submission.deadline
+    if run_at is not None and run_at > now + MAX_RUN_AT:
         yield Flaw("/runAt", "A run may be scheduled at most 366 days ahead.")
-    if submission.deadline is not None:
-        if submission.deadline <= now:
+    if deadline is not None:
+        if deadline <= now:
             yield Flaw("/deadline", "The deadline has passed already.")
-        elif submission.run_at is not None and submission.deadline <= submission.run_at:
+        elif not _is_in_utc(deadline):
+            yield Flaw("/deadline", "In UTC this moment has no year of four digits.")
+        elif run_at is not None and deadline <= run_at:
             yield Flaw("/deadline", "The deadline lies before runAt.")
 
 
-def _is_beyond(moment: datetime) -> bool:
-    """Whether the offset carries it out of the years that exist: year 9999 west of Greenwich."""
+def _is_in_utc(moment: datetime) -> bool:
+    """Whether the offset leaves it in the years that exist: not 9999 west of Greenwich, say."""
     try:
         moment.astimezone(UTC)
     except OverflowError:
-        return True
-    return False
+        return False
+    return True

@@ -41,7 +41,7 @@ async def submit(deps: Deps, principal: Principal, requests: Sequence[Request]) 
         answers = await _store(deps, principal, rows, requests[0].ends_at)
         if answers is not None:
             made = dict(zip(fresh, answers, strict=True))
-            await _ring(deps, rows)
+            await _ring(deps, rows, answers)
             return [done.get(i) or made[i] for i in range(len(requests))]
         deps.targets.discard(principal.workspace_id)
     raise submissions.key_in_use()
@@ -120,8 +120,12 @@ def _accepted(answers: Sequence[Stored | Stale | Taken]) -> list[Accepted] | Non
     return [Accepted(one.run_id, one.thread_id, one.status) for one in stored]
 
 
-async def _ring(deps: Deps, rows: Sequence[NewRun]) -> None:
-    now = [Ring(RunId(UUID(row.id)), Lane(row.priority)) for row in rows if row.run_at is None]
+async def _ring(deps: Deps, rows: Sequence[NewRun], made: Sequence[Accepted]) -> None:
+    now = [
+        Ring(one.id, Lane(row.priority))
+        for row, one in zip(rows, made, strict=True)
+        if one.status == "queued"
+    ]
     await rings.ring_many(deps, now)
 
 

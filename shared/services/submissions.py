@@ -175,6 +175,7 @@ def _new_run(
     body, settings, (run_id, thread_id) = request.body, deps.settings, ids
     template = target.compiled.settings
     memory = template.memory
+    run_at = submissions.start_of(body)
     model = calls.model_of(template, body.model, settings.provider_names)
     return NewRun(
         id=str(run_id),
@@ -203,7 +204,7 @@ def _new_run(
         params=None if body.params is None else msgspec.json.encode(body.params).decode(),
         env_vars=_seal_variables(deps, body.env_vars, principal.workspace_id, run_id),
         traceparent=request.traceparent,
-        run_at=None if body.run_at is None else rfc3339(body.run_at),
+        run_at=None if run_at is None else rfc3339(run_at),
         deadline=None if body.deadline is None else rfc3339(body.deadline),
         replayed_from=None if request.replayed_from is None else str(request.replayed_from),
         operation=None if request.idempotency_key is None else OPERATION,

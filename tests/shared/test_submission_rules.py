@@ -44,6 +44,7 @@ def _moment(**offset: float) -> str:
         {"deadline": _moment(seconds=1)},
         {"runAt": _moment(seconds=1), "deadline": _moment(seconds=2)},
         {"runAt": "0001-01-01T00:00:00Z"},
+        {"runAt": "0001-01-01T00:00:00+23:59"},
         {"deadline": "9999-12-31T23:59:59.999999Z"},
         {"deadline": "9999-12-31T23:59:59+01:00"},
         {"params": {"temperature": 2, "topP": 0, "maxCompletionTokens": 1}},
@@ -84,7 +85,8 @@ def test_what_is_within_the_limits_is_accepted(fields: Mapping[str, Any]) -> Non
         ({"deadline": "0001-01-01T00:00:00Z"}, ["/deadline"]),
         ({"runAt": _moment(seconds=2), "deadline": _moment(seconds=2)}, ["/deadline"]),
         ({"deadline": "9999-12-31T23:59:59-00:01"}, ["/deadline"]),
-        ({"runAt": "0001-01-01T00:00:00+14:00"}, ["/runAt"]),
+        ({"runAt": "9999-12-31T23:59:59-14:00"}, ["/runAt"]),
+        ({"deadline": "0001-01-01T00:00:00+23:59"}, ["/deadline"]),
         (
             {"runAt": "9999-12-31T23:59:59-14:00", "deadline": "0001-01-01T00:00:00+00:01"},
             ["/runAt", "/deadline"],

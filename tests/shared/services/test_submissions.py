@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
@@ -29,7 +29,7 @@ from shared.errors import (
 from shared.ids import EnvironmentId, new_id, parse
 from shared.queue.connection import connect
 from shared.queue.lanes import Lanes
-from shared.services import prompts, submissions
+from shared.services import batches, prompts, submissions
 from shared.services.prompts import NewTag, PromptChange
 from shared.services.submissions import Accepted, Request
 from shared.vault import Vault
@@ -114,6 +114,20 @@ async def test_a_scheduled_run_is_stored_and_not_rung(
 
     assert "scheduled" == accepted.status
     assert 0 == sum((await lanes.waiting()).values())
+
+
+@pytest.mark.parametrize("moment", ["2001-01-01T00:00:00Z", "0001-01-01T00:00:00+23:59"])
+async def test_a_run_of_the_past_starts_now(
+    deps: Deps, tenant: Tenant, lanes: Lanes, moment: str
+) -> None:
+    past = datetime.fromisoformat(moment)
+    body = Submission(inputs={"name": "Ada"}, run_at=past)
+
+    single = await _submit(deps, tenant, run_at=past)
+    (one,) = await batches.submit(deps, tenant.principal, [_request(body=body)])
+
+    assert ["queued"] * 2 == [single.status, one.status]
+    assert 2 == (await lanes.waiting())[Lane.NORMAL]
 
 
 async def test_a_given_thread_is_kept_and_another_is_made_otherwise(
