@@ -5,9 +5,10 @@ import pkgutil
 from functools import cache
 from typing import Any
 
-from litestar import Litestar, Router
+from litestar import Litestar, Request, Response, Router
 from litestar.config.app import AppConfig
 from litestar.di import NamedDependency, Provide
+from litestar.status_codes import HTTP_204_NO_CONTENT
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from api import auth, conditions, errors, requests, routes
@@ -66,6 +67,7 @@ def create_litestar() -> Litestar:
                 Router("/", route_handlers=at_root, guards=[requests.known_query]),
             ],
             dependencies={"deps": Provide(_provide_deps)},
+            before_request=_name_methods,
             exception_handlers={Exception: errors.handle},
             request_class=StrictRequest,
             openapi_config=None,  # api/openapi.py writes the document, api/routes/docs.py serves it
@@ -73,6 +75,16 @@ def create_litestar() -> Litestar:
             request_max_body_size=None,  # the guard has read it within its limit
         )
     )
+
+
+async def _name_methods(request: Request[Any, Any, Any]) -> Response[None] | None:
+    """Answer OPTIONS; Litestar's own answer knows only the method that was declared first."""
+    if request.method != "OPTIONS":
+        return None
+    template = request.scope["path_template"]
+    methods = next(one.methods for one in request.app.routes if one.path_format == template)
+    headers = {"Allow": ", ".join(sorted(methods))}
+    return Response(None, status_code=HTTP_204_NO_CONTENT, headers=headers)
 
 
 async def _provide_deps(scope: Scope) -> Deps:
