@@ -1,13 +1,13 @@
 """Deliveries to webhooks: what was sent, again by hand, and what was missed."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 from litestar import Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 
+from api import answers
 from api.auth import SCOPE
 from api.paging import DEPENDENCIES, Asked, Cursors
 from api.requests import NoFields
@@ -19,7 +19,6 @@ from shared.services import deliveries
 from shared.services.deliveries import Recovered
 from shared.services.keys import Principal
 
-JSON = "application/json"
 _READ = {SCOPE: "webhooks:read"}
 _WRITE = {SCOPE: "webhooks:write"}
 
@@ -54,7 +53,7 @@ async def list_webhook_deliveries(
         "hasMore": listing.has_more,
         "nextCursor": listing.next_cursor,
     }
-    return _json(body)
+    return answers.document(body)
 
 
 @get("/deliveries/{delivery_id:str}", opt=_READ, summary="Read a delivery")
@@ -62,7 +61,7 @@ async def read_delivery(
     delivery_id: FromPath[str], principal: NamedDependency[Principal], deps: NamedDependency[Deps]
 ) -> Response[bytes]:
     """One event's way to one endpoint, with every attempt."""
-    return _json(await deliveries.get(deps, principal, delivery_id))
+    return answers.document(await deliveries.get(deps, principal, delivery_id))
 
 
 @post(
@@ -79,7 +78,7 @@ async def resend_delivery(
 ) -> Response[bytes]:
     """Send it now, and with the whole schedule, under the same `webhook-id`."""
     sent = await deliveries.resend(deps, principal, delivery_id)
-    return _json(sent, HTTP_202_ACCEPTED)
+    return answers.document(sent, HTTP_202_ACCEPTED)
 
 
 @post(
@@ -95,7 +94,7 @@ async def test_webhook(
     deps: NamedDependency[Deps],
 ) -> Response[bytes]:
     """Send it a `ping`, whatever events it wants, at most five a minute; answers the delivery."""
-    return _json(await deliveries.ping(deps, principal, webhook_id), HTTP_202_ACCEPTED)
+    return answers.document(await deliveries.ping(deps, principal, webhook_id), HTTP_202_ACCEPTED)
 
 
 @post(
@@ -117,10 +116,6 @@ async def recover_webhook(
     that was cut off can simply be repeated.
     """
     return await deliveries.recover(deps, principal, webhook_id, data)
-
-
-def _json(body: Any, status_code: int = HTTP_200_OK) -> Response[bytes]:
-    return Response(msgspec.json.encode(body), media_type=JSON, status_code=status_code)
 
 
 HANDLERS = [

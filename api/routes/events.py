@@ -4,11 +4,11 @@ import struct
 from typing import Annotated
 from uuid import UUID
 
-import msgspec
 from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
+from api import answers
 from api.auth import SCOPE
 from api.paging import FORWARD, Asked, Cursors, not_ours
 from shared.deps import Deps
@@ -16,7 +16,6 @@ from shared.services import events
 from shared.services.keys import Principal
 from shared.store.events import Position
 
-JSON = "application/json"
 NOW = "now"
 _PLACE = struct.Struct(">Q16s")
 
@@ -52,7 +51,7 @@ async def list_events(
         "hasMore": page.more,
         "nextCursor": cursors.cursor(_write(page.end)),
     }
-    return Response(msgspec.json.encode(body), media_type=JSON)
+    return answers.document(body)
 
 
 def _write(position: Position) -> bytes:

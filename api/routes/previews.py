@@ -1,18 +1,16 @@
 """Previews: what a submission would lead to."""
 
-import msgspec
 from litestar import Response, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from litestar.status_codes import HTTP_200_OK
 
+from api import answers
 from api.auth import SCOPE
 from shared.deps import Deps
 from shared.domain.submissions import Submission
 from shared.services import previews
 from shared.services.keys import Principal
-
-JSON = "application/json"
 
 
 @post(
@@ -36,7 +34,7 @@ async def preview_run(
     hold the thread's history, which takes the scope `runs:write`.
     """
     found = await previews.preview(deps, principal, slug, version, data)
-    return Response(msgspec.json.encode(found), media_type=JSON)
+    return answers.document(found)
 
 
 HANDLERS = [preview_run]

@@ -8,6 +8,7 @@ from litestar import Request, Response, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
+from api import answers
 from api.auth import SCOPE
 from api.paging import DEPENDENCIES, Asked, Cursors
 from api.requests import QUERY_FAMILIES
@@ -22,7 +23,6 @@ from shared.services.keys import Principal
 from shared.services.runs import LaneLoad
 from shared.store.listing import RunFilter
 
-JSON = "application/json"
 _READ = {SCOPE: "runs:read"}
 _METADATA = "metadata["
 
@@ -77,7 +77,7 @@ async def list_runs(  # noqa: PLR0913, PLR0917 (one parameter for each filter)
         "hasMore": listing.has_more,
         "nextCursor": listing.next_cursor,
     }
-    return Response(msgspec.json.encode(body), media_type=JSON)
+    return answers.document(body)
 
 
 @get("/runs/{run_id:str}/deliveries", opt=_READ, summary="List a run's deliveries")
@@ -90,7 +90,7 @@ async def list_deliveries(
         raise NotFoundError
     data = await deliveries.of_run(deps, principal, RunId(found))
     body = {"data": data, "hasMore": False, "nextCursor": None}
-    return Response(msgspec.json.encode(body), media_type=JSON)
+    return answers.document(body)
 
 
 @get("/queue", opt=_READ, summary="Read the lanes")

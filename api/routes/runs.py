@@ -9,7 +9,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED, HTTP_304_NOT_MODIFIED
 
-from api import conditions, preferences
+from api import answers, conditions, preferences
 from api.auth import SCOPE
 from api.deadline import LIMIT
 from api.waiters import Waiters
@@ -25,11 +25,9 @@ from shared.services.replays import Replay
 from shared.services.submissions import Accepted
 from shared.store import reading
 
-JSON = "application/json"
 # Version 00 of W3C Trace Context; a malformed one is ignored, as the recommendation asks.
 _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
-_encode = msgspec.json.encode
 
 
 @post(
@@ -60,7 +58,7 @@ async def submit_run(  # noqa: PLR0913, PLR0917 (what Litestar injects)
         headers["Preference-Applied"] = f"wait={wait_s}"
         await _wait(request, waiters, accepted.id, wait_s, deps)
         body |= await _as_it_is(deps, principal, accepted.id)
-    return Response(_encode(body), media_type=JSON, headers=headers)
+    return answers.document(body, headers=headers)
 
 
 @post(
@@ -82,7 +80,7 @@ async def replay_run(
     wanted = _request(request, empty, "", "")
     accepted = await replays.replay(deps, principal, found, data, wanted)
     body, headers = _accepted(accepted)
-    return Response(_encode(body), media_type=JSON, headers=headers)
+    return answers.document(body, headers=headers)
 
 
 @post("/runs/batch", status_code=HTTP_200_OK, opt={SCOPE: "runs:write"}, summary="Submit many")
@@ -110,7 +108,7 @@ async def submit_batch(
     ]
     accepted = await batches.submit(deps, principal, wanted)
     runs_made = [{"id": one.id, "thread": one.thread, "status": one.status} for one in accepted]
-    return Response(_encode({"runs": runs_made}), media_type=JSON)
+    return answers.document({"runs": runs_made})
 
 
 @get("/promptruns/{run_id:str}", opt={SCOPE: "runs:read"}, summary="Read a run (prompts door)")
@@ -119,7 +117,7 @@ async def read_prompt_run(
 ) -> Response[bytes]:
     """The run as PromptJuggler's clients know it: pending, completed or failed."""
     text = await runs.read_prompt_run(deps, principal, _run_id(run_id))
-    return Response(text.encode(), media_type=JSON)
+    return answers.written(text.encode())
 
 
 @get("/runs/{run_id:str}", opt={SCOPE: "runs:read"}, summary="Read a run")
@@ -144,7 +142,7 @@ async def read_run(
     tag = etag(body)
     if conditions.known(request, tag):
         return Response(b"", status_code=HTTP_304_NOT_MODIFIED, headers={"ETag": tag})
-    return Response(body, media_type=JSON, headers={"ETag": tag})
+    return answers.written(body, headers={"ETag": tag})
 
 
 @post("/runs/{run_id:str}/cancel", opt={SCOPE: "runs:write"}, summary="Cancel a run")
@@ -154,7 +152,7 @@ async def cancel_run(
     """Ask a run to stop: 202 while it is stopping, 200 with the run once it is over."""
     text, stopping = await runs.cancel(deps, principal, _run_id(run_id))
     status = HTTP_202_ACCEPTED if stopping else HTTP_200_OK
-    return Response(text.encode(), media_type=JSON, status_code=status)
+    return answers.written(text.encode(), status)
 
 
 def _request(
