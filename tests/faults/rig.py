@@ -255,6 +255,20 @@ class Rig:
 
         await until(look, "everything has come to its end", within_s=within_s)
 
+    async def disabled(self, model: str) -> int:
+        """Submit runs until the only endpoint is disabled for its failures; answers how many."""
+        sent = 0
+
+        async def look() -> bool:
+            nonlocal sent
+            sent += 1
+            await self.customer.accepted(f"until disabled {sent}", model)
+            (row,) = await self.rows("SELECT disabled_reason FROM webhook_endpoints")
+            return bool(row["disabled_reason"] == "failing")
+
+        await until(look, "the endpoint is disabled")
+        return sent
+
     async def verdict(self, *, within_s: float = 20.0) -> Sequence[Violation]:
         """Wait for quiescence and let the referee judge."""
         await self.quiet(within_s=within_s)

@@ -39,16 +39,7 @@ async def test_an_endpoint_that_is_down_for_the_whole_schedule_is_disabled_in_th
     await rig.quiet()
     (first,) = await _deliveries(rig)
     made = await _tries(rig)
-    missed = 0
-
-    async def disabled() -> bool:
-        nonlocal missed
-        missed += 1
-        await rig.customer.accepted(f"f51 {missed}", QUICK)
-        (row,) = await rig.rows("SELECT disabled_reason FROM webhook_endpoints")
-        return bool(row["disabled_reason"] == "failing")
-
-    await until(disabled, "the endpoint is disabled")
+    await rig.disabled(QUICK)
     await rig.quiet()
     heard = len(rig.receiver.ledger)
     last = await rig.customer.accepted("f51 last", QUICK)

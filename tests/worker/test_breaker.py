@@ -1,30 +1,17 @@
 """Breakers: they open on many failures, stay open for their time, and let one call probe."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.settings import Settings
+from tests.clocks import StillClock
 from worker.breaker import Breakers
 
 KEY = ("openai", "digest", "a-model")
 OPEN_S, WINDOW_S, FAILURES = 30, 60, 5
-
-
-class StillClock:
-    """Time that moves when it is told to."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.seconds, UTC)
-
-    def monotonic(self) -> float:
-        return self.seconds
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 import pytest
 
@@ -12,22 +12,10 @@ from shared.deps import Deps
 from shared.ids import RunId
 from shared.settings import Settings
 from shared.store import ending
+from tests.clocks import StillClock
 from tests.shared.store.rig import LEASE_IS_OVER, Rig, Row, a_rig
 from tests.worker.lane_rig import until
 from worker.session import Session
-
-
-class StillClock:
-    """Time that moves when it is told to."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.seconds, UTC)
-
-    def monotonic(self) -> float:
-        return self.seconds
 
 
 @pytest.fixture(name="settings")

@@ -8,7 +8,6 @@ import pytest
 from shared.clock import SystemClock
 from tests.faults.rig import HOOK, Rig
 from tests.faults.vendors import model_of
-from tests.faults.waiting import until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("faults")]
 
@@ -49,16 +48,7 @@ async def test_what_exhausted_its_schedule_or_was_canceled_is_recovered_under_it
         webhook_pause_failures=100_000,
     )
     rig.receiver.script(HOOK, [500] * 10_000)
-    asked = 0
-
-    async def disabled() -> bool:
-        nonlocal asked
-        asked += 1
-        await rig.customer.accepted(f"f51 {asked}", QUICK)
-        (row,) = await rig.rows("SELECT disabled_reason FROM webhook_endpoints")
-        return bool(row["disabled_reason"] == "failing")
-
-    await until(disabled, "the endpoint is disabled")
+    asked = await rig.disabled(QUICK)
     await rig.ended(await rig.customer.accepted("f51 while disabled", QUICK))
     await rig.quiet()
     missed = await rig.rows("SELECT DISTINCT status FROM deliveries")

@@ -11,21 +11,8 @@ from shared.errors import ForbiddenError, UnauthorizedError
 from shared.ids import EnvironmentId, KeyId, WorkspaceId, new_id
 from shared.services import keys
 from shared.services.keys import Principal
+from tests.clocks import StillClock
 from tests.factories import Tenant, a_key, a_tenant
-
-
-class StillClock:
-    """Time that moves when it is told to."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-        self.moment = datetime(2026, 11, 22, 12, tzinfo=UTC)
-
-    def now(self) -> datetime:
-        return self.moment
-
-    def monotonic(self) -> float:
-        return self.seconds
 
 
 @pytest.fixture
