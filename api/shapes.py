@@ -291,10 +291,11 @@ class Preview(Shape, frozen=True):
         ),
     ]
     waiting_ahead: Annotated[
-        int | None,
+        int,
         Meta(
-            description="How many runs of all workspaces wait in the lane, also those that wait "
-            "to be tried again; above 100 rounded up to two digits. Null when it cannot be told."
+            description="How many runs of this workspace, as far as the key reaches, could start "
+            "and still wait in the lane, among the first 5,000 there. Those of others, with whom "
+            "the lane may be shared, are not told: 0 does not promise a start at once."
         ),
     ]
 

@@ -1,11 +1,9 @@
 """What a run would do, without doing it: nothing is called, charged or stored."""
 
-import asyncio
 from uuid import UUID
 
 import msgspec
 from msgspec import Raw
-from redis import RedisError
 
 from shared.deps import Deps
 from shared.domain import calls, money, pricing, simulated, submissions, versions
@@ -18,9 +16,8 @@ from shared.domain.versions import TemplateBody
 from shared.services import models, targets
 from shared.services.keys import Principal
 from shared.services.targets import Located
-from shared.store import database, history
+from shared.store import database, history, listing
 
-EXACT_UP_TO = 100
 _messages = msgspec.json.Decoder(tuple[Message, ...])
 
 
@@ -55,7 +52,7 @@ class Preview(msgspec.Struct, frozen=True, rename="camel"):
     warnings: tuple[str, ...]
     token_estimate: TokenEstimate
     cost_ceiling: Raw | None
-    waiting_ahead: int | None
+    waiting_ahead: int
 
 
 async def preview(
@@ -103,7 +100,9 @@ async def _shown(deps: Deps, principal: Principal, found: Located, body: Submiss
         warnings=(*versions.warnings(whole), *await _lacks(deps, principal, found, body, model)),
         token_estimate=tokens,
         cost_ceiling=await _ceiling(deps, model, params, tokens),
-        waiting_ahead=await _waiting(deps, lane),
+        waiting_ahead=await listing.ahead(
+            deps.store, principal.workspace_id, lane, principal.environment_ids
+        ),
     )
 
 
@@ -159,20 +158,3 @@ async def _ceiling(
         return None
     usage = Usage(input=tokens.input, output=tokens.max_output)
     return money.cost_json(pricing.cost_of(usage, prices))
-
-
-async def _waiting(deps: Deps, lane: Lane) -> int | None:
-    """How many ids the lane holds, of all workspaces; `None` while Redis does not say.
-
-    A number is all that others learn of each other; above a hundred it is rounded up to two
-    digits, so that no single submission of somebody else shows in it.
-    """
-    try:
-        async with asyncio.timeout(deps.settings.ring_budget_s):
-            waiting = (await deps.lanes.waiting())[lane]
-    except (RedisError, OSError, TimeoutError):
-        return None
-    step = 1
-    while waiting > EXACT_UP_TO * step:
-        step *= 10
-    return -(-waiting // step) * step

@@ -102,3 +102,23 @@ async def queue(
         _QUEUE, {"workspace": workspace_id, "lanes": lanes, "within": list(within)}
     )
     return {Lane(row[0]): (row[1], row[2], row[3], row[4]) for row in rows}
+
+
+LOOKED_AT = 5_000
+"""Runs of a lane, whosever they are, among which those ahead are counted."""
+
+# The limit is no parameter: a plan made for any limit sorts the whole lane.
+_AHEAD = f"""
+SELECT count(*) FROM (
+  SELECT r.workspace_id, r.environment_id FROM runs r WHERE r.priority = %(lane)s
+    AND r.status = 'queued' AND r.available_at <= now() ORDER BY r.available_at LIMIT {LOOKED_AT}
+) AS r WHERE r.workspace_id = %(workspace)s AND {WITHIN}
+"""
+
+
+async def ahead(
+    store: Store, workspace_id: WorkspaceId, lane: Lane, within: Collection[UUID] = ()
+) -> int:
+    """How many runs of a workspace are among the `LOOKED_AT` that a lane starts next."""
+    values = {"workspace": workspace_id, "lane": lane.value, "within": list(within)}
+    return int((await store.fetch(_AHEAD, values))[0][0])

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -12,12 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from api import shapes
+from shared.clock import rfc3339
 from shared.deps import Deps
-from shared.domain.states import Lane
-from shared.ids import RunId, new_id
+from shared.ids import new_id
 from shared.queue.connection import connect
 from shared.queue.lanes import Lanes
-from shared.queue.port import Ring
 from shared.vault import Vault
 from tests.api.clients import client_with, problem, without_request_id
 from tests.factories import Tenant, a_key, a_prompt, a_tenant
@@ -415,37 +415,36 @@ async def test_what_renders_too_long_to_be_sent_is_refused(
     assert (422, "template_limit", []) == problem(answer)
 
 
-async def test_a_preview_counts_who_waits_in_the_lane_whosever_they_are(
-    client: httpx.AsyncClient, deps: Deps, lanes: Lanes, tenant: Tenant
+async def test_a_preview_counts_what_waits_of_its_own_and_tells_nothing_of_others(
+    client: httpx.AsyncClient, deps: Deps, tenant: Tenant
 ) -> None:
     await a_prompt(deps, tenant)
+    await client.post("/environments", json={"name": "staging"})
+    scopes = ["runs:write", "prompts:read"]
+    key = await client.post(
+        "/keys", json={"name": "x", "scopes": scopes, "environments": ["staging"]}
+    )
     other = await a_tenant(deps)
     await a_prompt(deps, other)
+    path = "/prompts/greeting/1/runs"
+    later = rfc3339(deps.clock.now() + timedelta(days=1))
     async with client_with(deps, other.key) as neighbour:
         for _ in range(3):
-            await neighbour.post("/prompts/greeting/1/runs", json={**ADA, "priority": "low"})
+            await neighbour.post(path, json={**ADA, "priority": "low"})
+    for lane, environment in (("low", "production"), ("low", "staging"), ("onsite", "production")):
+        await client.post(path, json={**ADA, "priority": lane, "environment": environment})
+    await client.post(path, json={**ADA, "priority": "low", "runAt": later})
 
     seen = {
         lane: (await previewed(client, {**ADA, "priority": lane})).waiting_ahead
         for lane in ("onsite", "normal", "low")
     }
+    async with client_with(deps, key.json()["key"]) as limited:
+        body = {**ADA, "priority": "low", "environment": "staging"}
+        within = (await previewed(limited, body)).waiting_ahead
 
-    assert {"onsite": 0, "normal": 0, "low": 3} == seen
-
-
-@pytest.mark.parametrize(("waiting", "shown"), [(100, 100), (101, 110), (1000, 1000), (1001, 1100)])
-async def test_one_submission_of_a_neighbour_does_not_show_among_many(
-    client: httpx.AsyncClient,
-    deps: Deps,
-    lanes: Lanes,
-    tenant: Tenant,
-    waiting: int,
-    shown: int,
-) -> None:
-    await a_prompt(deps, tenant)
-    await lanes.ring_many([Ring(RunId(new_id()), Lane.NORMAL) for _ in range(waiting)])
-
-    assert shown == (await previewed(client)).waiting_ahead
+    assert {"onsite": 1, "normal": 0, "low": 2} == seen
+    assert 1 == within
 
 
 async def test_a_preview_does_without_redis(deps: Deps, tenant: Tenant) -> None:
@@ -455,7 +454,7 @@ async def test_a_preview_does_without_redis(deps: Deps, tenant: Tenant) -> None:
         seen = await previewed(client)
     await nobody.aclose()
 
-    assert seen.waiting_ahead is None
+    assert 0 == seen.waiting_ahead
     assert ["Hello Ada"] == [message.content for message in seen.messages]
 
 

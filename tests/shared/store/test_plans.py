@@ -9,7 +9,7 @@ import pytest
 
 import migrations
 from cli.embedded import EmbeddedServers
-from shared.store import claiming, closing, database, deliveries, ending
+from shared.store import claiming, closing, database, deliveries, ending, listing
 
 GROWING = {"runs", "attempts", "events", "deliveries", "delivery_tries"}
 HOT = {
@@ -68,6 +68,13 @@ def test_a_closing_environment_s_runs_are_found_without_reading_those_that_ended
     assert scans
     for scan in scans:
         assert OF_LIVE_RUNS.intersection(re.findall(r"\w+", str(scan))), str(scan)
+
+
+def test_who_waits_ahead_is_read_in_the_order_of_the_lane_and_no_further(young_url: str) -> None:
+    plan = _plan(young_url, listing._AHEAD)  # noqa: SLF001
+
+    (scan,) = _scans(plan)
+    assert ("ix_runs_due", False) == (scan["Index Name"], "Sort" in str(plan))
 
 
 def _plan(url: str, statement: str) -> Mapping[str, Any]:
