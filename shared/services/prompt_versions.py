@@ -100,7 +100,5 @@ async def delete(
             raise ConflictError(
                 f"Tags point at this version: move {', '.join(tags)} first.", code="version_in_use"
             )
-        if row.published_at is not None and await prompts.has_runs(tx, row.id):
-            raise prompts.version_has_runs()
         await prompts.remove_version(tx, row)
         await audit.note(tx, principal, Action.VERSION_DELETED, audit.of_version(prompt, row))

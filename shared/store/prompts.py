@@ -19,7 +19,6 @@ from shared.store.tables import (
     PromptRow,
     PromptTagRow,
     PromptVersionRow,
-    RunRow,
     TagChangeRow,
 )
 from shared.store.tables.base import NOW
@@ -153,16 +152,14 @@ async def replace_body(tx: Tx, row: PromptVersionRow, body: str, warnings: str) 
 
 
 async def remove_version(tx: Tx, row: PromptVersionRow) -> None:
-    """Delete a version for good. Raises `ConflictError` where a run was made of it meanwhile."""
+    """Delete a version for good. Raises `ConflictError` where a run was made of it.
+
+    The foreign key looks through all runs of the workspace, half a second for a million: an index
+    would cost every run of everybody more than that is worth.
+    """
     await tx.delete(row)
     with conflicts.told_as(version_has_runs(), ForeignKeyViolation):
         await tx.flush()
-
-
-async def has_runs(tx: Tx, version_id: UUID) -> bool:
-    """Whether any run points at a version."""
-    query = select(col(RunRow.id)).where(col(RunRow.version_id) == version_id).limit(1)
-    return (await tx.scalar(query)) is not None
 
 
 async def versions(tx: Tx, prompt_id: UUID, page: Page) -> Slice[PromptVersionRow]:
