@@ -3,11 +3,11 @@
 from typing import Annotated
 from uuid import UUID
 
-import msgspec
 from litestar import Response, delete, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
+from api import answers
 from api.auth import SCOPE
 from api.paging import DEPENDENCIES, Asked, Cursors
 from shared import ids
@@ -18,7 +18,6 @@ from shared.services import threads
 from shared.services.keys import Principal
 from shared.services.threads import ThreadView
 
-JSON = "application/json"
 _READ = {SCOPE: "runs:read"}
 
 
@@ -59,7 +58,7 @@ async def list_messages(
         "hasMore": listing.has_more,
         "nextCursor": listing.next_cursor,
     }
-    return Response(msgspec.json.encode(body), media_type=JSON)
+    return answers.document(body)
 
 
 @delete("/threads/{thread_id:str}", opt={SCOPE: "runs:write"}, summary="Delete a thread")
