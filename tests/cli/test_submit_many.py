@@ -113,7 +113,7 @@ async def test_a_restart_of_the_server_in_the_middle_is_waited_through(
     await served.stop()
     await served.start()
 
-    assert 0 == await child.ended(within_s=60)
+    assert 0 == await child.ended(within_s=60), child.last_words()
     await _goes_on(shell, inputs, deps)
 
 
