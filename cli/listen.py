@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 
+from cli import client
 from cli.serve import StartError
 from shared import tasks
 from shared.clock import Clock
@@ -71,7 +72,8 @@ class Feed:
             async with self._session.get(f"{self._url}/api/v1/events", params=query) as answer:
                 body = await answer.read()
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise _AwayError(f"No Runlane answers at {self._url} ({_reason(error)})") from error
+            why = client.reason(error)
+            raise _AwayError(f"No Runlane answers at {self._url} ({why})") from error
         if answer.status == HTTPStatus.CONFLICT:
             self._after = "now"
             raise _ResetError
@@ -124,7 +126,7 @@ class Forwarder:
             ) as answer:
                 await answer.content.read(_ANSWER_BYTES)
         except (aiohttp.ClientError, TimeoutError) as error:
-            return f"not delivered: {_reason(error)}"
+            return f"not delivered: {client.reason(error)}"
         took_ms = round((self._clock.monotonic() - began) * 1000)
         return f"{answer.status} in {took_ms} ms"
 
@@ -205,20 +207,6 @@ def _target(forward: str) -> str:
     if not known:
         raise StartError(f"--forward {forward!r} is no address: try http://localhost:3000/hook.")
     return url
-
-
-def _reason(error: Exception) -> str:
-    match error:
-        case TimeoutError():
-            return "no answer in time"
-        case aiohttp.ClientConnectorDNSError():
-            return "no such host"
-        case aiohttp.ClientConnectorError() if isinstance(error.os_error, ConnectionRefusedError):
-            return "connection refused, nothing listens there"
-        case aiohttp.ServerDisconnectedError():
-            return "connection closed without an answer"
-        case _:
-            return str(error) or type(error).__name__
 
 
 def _say(line: str) -> None:
