@@ -9,6 +9,7 @@ import msgspec
 
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _GAP = 2  # blanks between the columns of a table
+_LEAST = 8  # a column cut to less than this says nothing
 
 Row = Sequence[object]
 
@@ -48,8 +49,13 @@ def printable(body: str) -> str:
     return _UNPRINTABLE.sub("�", body.replace("\r\n", "\n"))
 
 
+def moment(text: str | None) -> str | None:
+    """A moment to the second: `2026-11-22 12:00:00Z`."""
+    return None if text is None else f"{text[:10]} {text[11:19]}Z"
+
+
 def table(columns: Sequence[str], rows: Sequence[Row], *, none: str = "Nothing found.") -> None:
-    """Print rows, the most important column first: a narrow terminal loses those at the end.
+    """Print rows, the most important column first: a narrow terminal cuts and loses the last ones.
 
     Through a pipe there is no heading, and each row is one line.
     """
@@ -90,14 +96,21 @@ def _draw(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
 
     console = Console(highlight=False)
     widths = [max(len(cell) for cell in column) for column in zip(columns, *cells, strict=True)]
-    shown = len(columns)
-    while shown > 1 and sum(widths[:shown]) + _GAP * (shown - 1) > console.width:
-        shown -= 1
     drawn = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-    for column in columns[:shown]:
-        drawn.add_column(column, overflow="fold")
+    left = console.width
+    for column, width in zip(columns, widths, strict=True):
+        named = len(drawn.columns) > 0  # the first names the row: it is whole at any width
+        if named and left < min(width, _LEAST):
+            break
+        drawn.add_column(
+            column,
+            width=min(width, left),
+            no_wrap=named,
+            overflow="ellipsis" if named else "fold",
+        )
+        left -= width + _GAP
     for row in cells:
-        drawn.add_row(*(Text(cell) for cell in row[:shown]))
+        drawn.add_row(*(Text(cell) for cell in row[: len(drawn.columns)]))
     console.print(drawn)
 
 

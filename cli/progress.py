@@ -3,17 +3,23 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from cli import output
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_ROOM = 3  # at a line's end, for the ^C that a terminal writes there
 
 
 @contextmanager
 def spinner(text: str) -> Iterator[Callable[[str], None]]:
     """Show that something goes on, and for how long; answers a function that changes the text."""
-    if not sys.stderr.isatty():
+    console = _moving()
+    if console is None:
         yield lambda _: None
         return
-    from rich.console import Console  # noqa: PLC0415 (only where a person looks)
     from rich.progress import (  # noqa: PLC0415
         Progress,
         SpinnerColumn,
@@ -26,7 +32,7 @@ def spinner(text: str) -> Iterator[Callable[[str], None]]:
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=console,
         transient=True,
         redirect_stdout=both,
         redirect_stderr=True,
@@ -38,10 +44,10 @@ def spinner(text: str) -> Iterator[Callable[[str], None]]:
 @contextmanager
 def bar(text: str, total: int, done: int) -> Iterator[Callable[[int, str], None]]:
     """Show how far something is; answers a function that takes the count and a remark."""
-    if not sys.stderr.isatty():
+    console = _moving()
+    if console is None:
         yield lambda _, __: None
         return
-    from rich.console import Console  # noqa: PLC0415
     from rich.progress import (  # noqa: PLC0415
         BarColumn,
         MofNCompleteColumn,
@@ -56,7 +62,8 @@ def bar(text: str, total: int, done: int) -> Iterator[Callable[[int, str], None]
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}", markup=False),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console,
+        transient=True,  # what came of it is said in words
         redirect_stdout=False,
         expand=True,
     ) as shown:
@@ -68,3 +75,16 @@ def bar(text: str, total: int, done: int) -> Iterator[Callable[[int, str], None]
             shown.update(task, completed=count, description=remark or text, rate=rate)
 
         yield update
+
+
+def _moving() -> "Console | None":
+    """A terminal on which something can move; a dumb one would print each move."""
+    if not sys.stderr.isatty():
+        return None
+    from rich.console import Console  # noqa: PLC0415 (only where a person looks)
+
+    console = Console(stderr=True)
+    if console.is_dumb_terminal:
+        return None
+    console.width = max(1, console.width - _ROOM)
+    return console

@@ -74,6 +74,8 @@ async def submit(api: Client, order: Order, clock: Clock) -> None:
         await _send(api, order, results, _unknown(wanted, results, count), count)
         _summarise(order, count, results.path)
         bad = await following.follow(api, results, count.total) if order.wait else 0
+    if order.wait and not bad:
+        output.note("All of their runs succeeded.")
     if bad:
         raise CommandError(f"{bad:,} of {count.total:,} runs did not succeed: see {results.path}.")
     if count.skipped:
