@@ -5,11 +5,12 @@ import hmac
 import json
 import signal
 from collections.abc import Mapping
+from http import HTTPStatus
 
 import aiohttp
 from aiohttp import web
 
-from cli import dev_env
+from cli import client, dev_env
 from cli.serve import StartError
 from shared.clock import SystemClock
 from shared.domain import signing
@@ -55,8 +56,8 @@ async def run(url: str, key: str, port: int, environments: list[str]) -> None:
             print(f"Receiving webhooks at {here} (Ctrl-C ends it)", flush=True)
             await stop.wait()
             await session.delete(f"{base}/{made['id']}")
-        except aiohttp.ClientError as error:
-            raise StartError(f"No Runlane answers at {url} ({error}).") from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise StartError(f"No Runlane answers at {url} ({client.reason(error)}).") from error
         finally:
             await runner.cleanup()
 
@@ -79,8 +80,13 @@ async def _register(
 ) -> dict[str, str]:
     body = {"url": here, "environments": environments, "description": "runlane receive"}
     async with session.post(base, json=body) as response:
+        if response.status == HTTPStatus.UNAUTHORIZED:
+            raise StartError(
+                "The server does not accept the key in RUNLANE_API_KEY: it is wrong, expired,"
+                " revoked, or of another server."
+            )
         answer: dict[str, str] = await response.json(content_type=None)
-        if response.status != web.HTTPCreated.status_code:
+        if response.status != HTTPStatus.CREATED:
             raise StartError(f"The webhook was refused: {answer.get('detail', response.status)}")
         return answer
 
