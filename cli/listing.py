@@ -26,7 +26,7 @@ async def show(api: Client, where: str, shown: Shown, query: Query | None = None
             rows += page
     if not shown.as_json:
         fields = list(shown.columns.values())
-        cells = [[cell(row[field]) for field in fields] for row in rows]
+        cells = [[_cell(field, row[field]) for field in fields] for row in rows]
         output.table(list(shown.columns), cells)
 
 
@@ -35,3 +35,7 @@ def cell(value: Any) -> Any:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return value
+
+
+def _cell(field: str, value: Any) -> Any:
+    return output.moment(value) if field.endswith("At") else cell(value)

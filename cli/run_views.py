@@ -17,7 +17,7 @@ def row(run: Run) -> Row:
         run["id"],
         run["status"],
         _prompt(run),
-        moment(run["createdAt"]),
+        output.moment(run["createdAt"]),
         _dollars(run["cost"]),
         run["environment"],
         run["priority"],
@@ -40,9 +40,9 @@ def show(run: Run) -> None:
             "Tags": run["tags"] or None,
             "Metadata": _pairs(run["metadata"]),
             "Inputs": _pairs(run["inputs"]),
-            "Created": moment(run["createdAt"]),
-            "Started": moment(run["startedAt"]),
-            "Finished": moment(run["finishedAt"]),
+            "Created": output.moment(run["createdAt"]),
+            "Started": output.moment(run["startedAt"]),
+            "Finished": output.moment(run["finishedAt"]),
             "Replay of": run["replayedFrom"],
             "Tokens": _tokens(run["tokenUsage"]),
             "Cost": _cost(run["cost"]),
@@ -60,7 +60,7 @@ def status_of(run: Run) -> str:
     """The status, and what there is to say about it."""
     parts = [run["statusReason"], run["incompleteReason"]]
     if run["nextAttemptAt"]:
-        parts.append(f"next try {moment(run['nextAttemptAt'])}")
+        parts.append(f"next try {output.moment(run['nextAttemptAt'])}")
     if run["cancelRequestedAt"] and not run["done"]:
         parts.append("stopping")
     known = ", ".join(part for part in parts if part)
@@ -71,11 +71,6 @@ def sentence_of(run: Run) -> str:
     """How a run that did not succeed ended, and why."""
     error = _error(run["error"])
     return f"Run {run['id']} is {status_of(run)}" + (f": {error}" if error else ".")
-
-
-def moment(text: str | None) -> str | None:
-    """A moment to the second: `2026-11-22 12:00:00Z`."""
-    return None if text is None else f"{text[:10]} {text[11:19]}Z"
 
 
 def _prompt(run: Run) -> str:
@@ -90,7 +85,7 @@ def _attempt(attempt: dict[str, Any]) -> Row:
     return (
         attempt["number"],
         f"{outcome}, late" if attempt["late"] else outcome,
-        moment(attempt["startedAt"]),
+        output.moment(attempt["startedAt"]),
         attempt["model"],
         None if usage is None else usage["total"],
         _dollars(attempt["cost"]),
@@ -106,10 +101,9 @@ def _error(error: dict[str, Any] | None) -> str | None:
 def _tokens(usage: dict[str, Any] | None) -> str | None:
     if usage is None:
         return None
-    return (
-        f"{usage['total']:,} ({usage['input']:,} in, {usage['inputCached']:,} of them cached;"
-        f" {usage['output']:,} out, {usage['reasoning']:,} of them reasoning)"
-    )
+    cached = f" ({usage['inputCached']:,} of them cached)" if usage["inputCached"] else ""
+    reasoning = f" ({usage['reasoning']:,} of them reasoning)" if usage["reasoning"] else ""
+    return f"{usage['total']:,}: {usage['input']:,} in{cached}, {usage['output']:,} out{reasoning}"
 
 
 def _cost(cost: dict[str, Any] | None) -> str | None:

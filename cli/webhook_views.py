@@ -47,14 +47,14 @@ async def show(api: Client, webhook_id: str, *, as_json: bool) -> None:
             "url": found["url"],
             "state": _state(found),
             "disabled": found["disabledReason"],
-            "paused until": found["pausedUntil"],
+            "paused until": output.moment(found["pausedUntil"]),
             "environments": found["environments"] or "all",
             "events": found["events"] or "all",
             "format": found["format"],
             "headers": found["headers"] or None,
             "output": "inline" if found["includeOutput"] else "left out",
             "description": found["description"] or None,
-            "created": found["createdAt"],
+            "created": output.moment(found["createdAt"]),
         }
     )
 
@@ -90,7 +90,7 @@ def show_deliveries(rows: Sequence[Any], *, as_json: bool) -> None:
             row["status"],
             row["type"],
             attempt_text(row["lastAttempt"]) if row["lastAttempt"] else "not sent yet",
-            row["createdAt"],
+            output.moment(row["createdAt"]),
             row["run"],
         )
         for row in rows
@@ -103,7 +103,7 @@ def attempt_text(attempt: Any) -> str:
     took = f"in {attempt['durationMs']} ms"
     if attempt["status"] is not None:
         return f"{attempt['status']} {took}"
-    return f"{attempt['outcome']}, {attempt['excerpt']} {took}".replace(",  ", " ")
+    return f"{(attempt['excerpt'] or attempt['outcome']).removesuffix('.')}, {took}"
 
 
 def _state(webhook: Any) -> str:

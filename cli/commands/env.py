@@ -72,10 +72,12 @@ def show_environment(
                 "name": found["name"],
                 "id": found["id"],
                 "default": listing.cell(found["isDefault"]),
-                "created": found["createdAt"],
+                "created": output.moment(found["createdAt"]),
             }
         )
-        rows = [(one["key"], f"…{one['last4']}", one["updatedAt"]) for one in variables]
+        rows = [
+            (one["key"], f"…{one['last4']}", output.moment(one["updatedAt"])) for one in variables
+        ]
         output.table(("VARIABLE", "VALUE", "SET"), rows, none="It has no variables.")
 
     client.run(url, key, work)

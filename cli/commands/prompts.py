@@ -138,7 +138,7 @@ async def _show(api: "Client", slug: str, version: str | None, *, as_json: bool)
             "description": prompt["description"] or None,
             "tags": [f"{tag['tag']} → {tag['version']}" for tag in tags] or None,
             "version": found["number"],
-            "published": found["publishedAt"] or "no, a draft",
+            "published": output.moment(found["publishedAt"]) or "no, a draft",
             "warnings": found["warnings"] or None,
         }
     )

@@ -29,13 +29,18 @@ Inputs = Annotated[
     ),
 ]
 Environment = Annotated[
-    str | None, typer.Option("--environment", "-e", help="Its name; else the default one.")
+    str | None,
+    typer.Option("--environment", "-e", metavar="NAME", help="Its name; else the default one."),
 ]
 Priority = Annotated[
     Lane | None, typer.Option("--priority", "--lane", "-p", help="The lane; else normal.")
 ]
-Model = Annotated[str | None, typer.Option("--model", help="Instead of the template's.")]
-Tags = Annotated[list[str] | None, typer.Option("--tag", "-t", help="Repeat, up to 10.")]
+Model = Annotated[
+    str | None, typer.Option("--model", metavar="MODEL", help="Instead of the template's.")
+]
+Tags = Annotated[
+    list[str] | None, typer.Option("--tag", "-t", metavar="TAG", help="Repeat, up to 10.")
+]
 Metadata = Annotated[
     list[str] | None, typer.Option("--metadata", metavar="KEY=VALUE", help="Repeat.")
 ]
@@ -44,7 +49,10 @@ Wait = Annotated[
     bool, typer.Option("--wait/--no-wait", help="Wait for the answer and print it, not the id.")
 ]
 Timeout = Annotated[
-    float | None, typer.Option("--timeout", min=0, help="Seconds to wait; the run goes on then.")
+    float | None,
+    typer.Option(
+        "--timeout", min=0, metavar="SECONDS", help="How long to wait; the run goes on then."
+    ),
 ]
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", help="The file of results; else FILE.runs.jsonl.")

@@ -109,7 +109,7 @@ def rotate_secret(
         if as_json:
             output.json_document(made)
             return
-        until = made["previousExpiresAt"]
+        until = output.moment(made["previousExpiresAt"])
         output.note(f"The old secret signs until {until}." if until else "The old one has ended.")
         print(made["secret"])
 

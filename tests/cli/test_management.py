@@ -180,6 +180,19 @@ async def test_no_key_gives_more_than_it_has(deps: Deps, tenant: Tenant, shell: 
     assert (1, "") == (typed.code, typed.out)
 
 
+async def test_an_endpoint_that_is_not_there_is_said_to_be_so(
+    shell: Shell, worker: WorkerProcess
+) -> None:
+    made = await shell.type("webhooks", "create", "http://127.0.0.1:1/hook", "--json")
+
+    tested = await shell.type("webhooks", "test", json.loads(made.out)["id"])
+
+    said = (
+        "http://127.0.0.1:1/hook did not take the ping: Connecting failed: Connection refused, in"
+    )
+    assert (1, said) == (tested.code, tested.err.rsplit(" ", 2)[0])
+
+
 async def test_a_webhook_is_made_tried_and_looked_at(
     shell: Shell, worker: WorkerProcess, receiver: str
 ) -> None:
