@@ -8,6 +8,7 @@ another's.
 import gc
 import json
 import os
+import signal
 import sys
 from typing import Any, NoReturn
 
@@ -23,6 +24,8 @@ from cli import (
 
 def _become(order: dict[str, Any]) -> NoReturn:
     os.setsid()
+    # Whoever runs the tests in the background of a script has all of them ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     log, errors = (
         os.open(order[name], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         for name in ("log", "errors")

@@ -18,7 +18,7 @@ from tests.waiting import until
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 MINUTES = float(environment().get("FUZZ_MINUTES", "0"))
-SHORT = ("--max-examples", "8")
+SHORT = ("--max-examples", "5")
 LONG = ("--max-examples", "1000", "--max-time", f"{max(1, MINUTES * 60):.0f}")
 GRACE_S = 120
 

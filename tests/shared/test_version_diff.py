@@ -137,7 +137,10 @@ def test_changes_made_at_their_pointers_turn_one_version_into_the_other(
     old, new = versions.parse(before), versions.parse(after)
     document, wanted = (version_diff._document(version) for version in (old, new))  # noqa: SLF001 (what pointers point into)
 
-    for change in reversed(version_diff.changes(old, new)):
+    changes = version_diff.changes(old, new)
+    gone = [change for change in changes if change.after is None]
+    # what is added to a list goes behind what is there; what goes away counts from the end
+    for change in [*(one for one in changes if one not in gone), *reversed(gone)]:
         _make(document, change)
 
     assert wanted == document
