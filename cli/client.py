@@ -118,7 +118,21 @@ def find_server(url: str | None, key: str | None) -> Server:
         raise UsageError(f"Set RUNLANE_API_KEY to a key of {url}.")
     if not key.isascii() or not key.isprintable():
         raise UsageError("RUNLANE_API_KEY holds characters that no key has.")
-    return Server(_address(url), key)
+    address = complete(url)
+    if not address or "?" in address or "#" in address:
+        raise UsageError(f"{url!r} is no address: try http://localhost:8000.")
+    return Server(address.rstrip("/"), key)
+
+
+def complete(address: str) -> str | None:
+    """Complete an address as it is used: `localhost:8000` will do; `None` for what is none."""
+    full = address if "://" in address else f"http://{address}"
+    try:
+        parts = urlsplit(full)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        return None
+    return full if usable and full.isascii() and full.isprintable() else None
 
 
 def path(*parts: str) -> str:
@@ -308,19 +322,6 @@ def _sentence(error: RefusedError, url: str) -> str:
         if pointer and message.rstrip(".") not in error.detail
     ]
     return "\n".join(lines)
-
-
-def _address(url: str) -> str:
-    """An address as it is used; `localhost:8000` will do."""
-    full = url if "://" in url else f"http://{url}"
-    try:
-        parts = urlsplit(full)
-        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or not full.isascii() or not full.isprintable() or "?" in full or "#" in full:
-        raise UsageError(f"{url!r} is no address: try http://localhost:8000.")
-    return full.rstrip("/")
 
 
 def _query(query: Query | None) -> str:

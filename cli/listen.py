@@ -5,7 +5,6 @@ import signal
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -132,28 +131,29 @@ class Forwarder:
 
 
 async def run(
-    url: str, key: str, forward: str, environment: str | None, secret: str | None, clock: Clock
+    server: client.Server, forward: str, environment: str | None, secret: str | None, clock: Clock
 ) -> None:
     """Forward events until told to stop. Raises `StartError`, `SecretError`."""
-    target = _target(forward)
+    target = client.complete(forward)
+    if target is None:
+        raise StartError(f"--forward {forward!r} is no address: try http://localhost:3000/hook.")
     secret = signing.new_secret() if secret is None else secret
     signing.parse_secret(secret)
-    url = url.rstrip("/")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    headers = {"Authorization": f"Bearer {key}"}
+    headers = {"Authorization": f"Bearer {server.key}"}
     async with (
         aiohttp.ClientSession(headers=headers, timeout=_FEED_TIMEOUT) as asking,
         aiohttp.ClientSession(timeout=_FORWARD_TIMEOUT) as sending,
     ):
-        feed = Feed(asking, url, environment)
+        feed = Feed(asking, server.url, environment)
         try:
             await feed.page()
         except _AwayError as error:
             raise StartError(f"{error}: is it running?") from error
-        _say(f"Forwarding events of {url} to {target} (Ctrl-C ends it)")
+        _say(f"Forwarding events of {server.url} to {target} (Ctrl-C ends it)")
         _say(f"Signed with the secret {secret}")
         following = loop.create_task(
             follow(feed, Forwarder(sending, target, secret, clock), clock, _say)
@@ -194,19 +194,6 @@ async def follow(feed: Feed, forwarder: Forwarder, clock: Clock, say: Print) -> 
 
 async def _until(stop: asyncio.Event) -> None:
     await stop.wait()
-
-
-def _target(forward: str) -> str:
-    """The address to post to; `localhost:3000/hook` will do."""
-    url = forward if "://" in forward else f"http://{forward}"
-    try:
-        parts = urlsplit(url)
-        known = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:
-        known = False
-    if not known:
-        raise StartError(f"--forward {forward!r} is no address: try http://localhost:3000/hook.")
-    return url
 
 
 def _say(line: str) -> None:

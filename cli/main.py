@@ -112,7 +112,7 @@ def receive_webhooks(
     """Receive webhooks on this machine, check their signatures and print them."""
     from cli import receive
 
-    asyncio.run(receive.run(*receive.where(_settings()), port, environments or []))
+    asyncio.run(receive.run(receive.where(), port, environments or []))
 
 
 @app.command("listen")
@@ -129,8 +129,7 @@ def listen_for_events(
     from cli import listen, receive
     from shared.clock import SystemClock
 
-    url, key = receive.where(_settings())
-    asyncio.run(listen.run(url, key, forward, environment, secret, SystemClock()))
+    asyncio.run(listen.run(receive.where(), forward, environment, secret, SystemClock()))
 
 
 @workspaces_app.command("create")

@@ -10,27 +10,27 @@ from http import HTTPStatus
 import aiohttp
 from aiohttp import web
 
-from cli import client, dev_env
+from cli import client
 from cli.serve import StartError
 from shared.clock import SystemClock
 from shared.domain import signing
-from shared.settings import Settings, environment
+from shared.settings import environment
 
 TOLERANCE_S = 300
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
 
 
-def where(settings: Settings) -> tuple[str, str]:
-    """The server and the key: of the environment, else of a `runlane dev` here."""
-    known = dev_env.read(settings.data_dir / "dev.env") | dict(environment())
-    url, key = known.get("RUNLANE_URL"), known.get("RUNLANE_API_KEY")
-    if not url or not key:
-        raise StartError("Set RUNLANE_URL and RUNLANE_API_KEY, or start `runlane dev` first.")
-    return url, key
+def where() -> client.Server:
+    """The server and the key of the environment, completed by what a `runlane dev` here noted."""
+    known = environment()
+    try:
+        return client.find_server(known.get("RUNLANE_URL"), known.get("RUNLANE_API_KEY"))
+    except client.UsageError as error:
+        raise StartError(str(error)) from error
 
 
-async def run(url: str, key: str, port: int, environments: list[str]) -> None:
-    """Register a webhook with the API at `url`, print what arrives, and take it back at the end."""
+async def run(server: client.Server, port: int, environments: list[str]) -> None:
+    """Register a webhook with the server's API, print what arrives, and take it back at the end."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -46,9 +46,9 @@ async def run(url: str, key: str, port: int, environments: list[str]) -> None:
     except OSError as error:
         await runner.cleanup()
         raise StartError(f"Port {port} is taken: choose another with --port.") from error
-    headers = {"Authorization": f"Bearer {key}"}
+    headers = {"Authorization": f"Bearer {server.key}"}
     async with aiohttp.ClientSession(headers=headers, timeout=_TIMEOUT) as session:
-        base = f"{url.rstrip('/')}/api/v1/webhooks"
+        base = f"{server.url}/api/v1/webhooks"
         here = f"http://127.0.0.1:{_port_of(runner)}/"
         try:
             made = await _register(session, base, here, environments)
@@ -57,7 +57,9 @@ async def run(url: str, key: str, port: int, environments: list[str]) -> None:
             await stop.wait()
             await session.delete(f"{base}/{made['id']}")
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise StartError(f"No Runlane answers at {url} ({client.reason(error)}).") from error
+            raise StartError(
+                f"No Runlane answers at {server.url} ({client.reason(error)})."
+            ) from error
         finally:
             await runner.cleanup()
 

@@ -14,13 +14,14 @@ from aiohttp import web
 from standardwebhooks import Webhook
 
 from cli import listen
+from cli.client import Server
 from cli.serve import StartError
 from shared.clock import SystemClock
 from shared.deps import Deps
 from shared.domain import signing
 from tests.cli.served import Api
 from tests.e2e.processes import RUNLANE, Process, clean_env
-from tests.factories import Tenant, a_key, a_prompt
+from tests.factories import Tenant, a_key
 from tests.worker.lane_rig import until
 
 SECRET = signing.new_secret()
@@ -66,15 +67,6 @@ class Listener:
 
 
 @pytest.fixture
-async def api(deps: Deps, tenant: Tenant) -> AsyncIterator[Api]:
-    await a_prompt(deps, tenant)
-    api = Api(deps)
-    await api.start()
-    yield api
-    await api.stop()
-
-
-@pytest.fixture
 async def program() -> AsyncIterator[Program]:
     async with Program() as program:
         yield program
@@ -82,7 +74,7 @@ async def program() -> AsyncIterator[Program]:
 
 @asynccontextmanager
 async def _listening(
-    api: Api, key: str, target: str, environment: str | None = None
+    served: Api, key: str, target: str, environment: str | None = None
 ) -> AsyncIterator[Listener]:
     lines: list[str] = []
     clock = SystemClock()
@@ -91,7 +83,7 @@ async def _listening(
         aiohttp.ClientSession(headers=headers) as asking,
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=0.5)) as sending,
     ):
-        feed = listen.Feed(asking, api.url, environment)
+        feed = listen.Feed(asking, served.url, environment)
         await feed.page()
         forwarder = listen.Forwarder(sending, target, SECRET, clock)
         task = asyncio.create_task(listen.follow(feed, forwarder, clock, lines.append))
@@ -100,9 +92,9 @@ async def _listening(
         await asyncio.wait([task])
 
 
-def _run(api: Api, key: str, forward: str, **given: Any) -> Coroutine[Any, Any, None]:
+def _run(served: Api, key: str, forward: str, **given: Any) -> Coroutine[Any, Any, None]:
     given = {"environment": None, "secret": None} | given
-    return listen.run(api.url, key, forward, clock=SystemClock(), **given)
+    return listen.run(Server(served.url, key), forward, clock=SystemClock(), **given)
 
 
 async def _canceled(client: httpx.AsyncClient, **fields: object) -> str:
@@ -113,11 +105,11 @@ async def _canceled(client: httpx.AsyncClient, **fields: object) -> str:
 
 
 async def test_events_are_forwarded_signed_and_shown_each_in_a_line(
-    api: Api, tenant: Tenant, client: httpx.AsyncClient, program: Program
+    served: Api, tenant: Tenant, client: httpx.AsyncClient, program: Program
 ) -> None:
     earlier = await _canceled(client)
 
-    async with _listening(api, tenant.key, program.url) as listener:
+    async with _listening(served, tenant.key, program.url) as listener:
         run_id = await _canceled(client)
         line = await listener.says(run_id)
 
@@ -130,11 +122,11 @@ async def test_events_are_forwarded_signed_and_shown_each_in_a_line(
 
 
 async def test_only_the_wanted_environment_is_forwarded(
-    api: Api, tenant: Tenant, client: httpx.AsyncClient, program: Program
+    served: Api, tenant: Tenant, client: httpx.AsyncClient, program: Program
 ) -> None:
     await client.post("/environments", json={"name": "staging"})
 
-    async with _listening(api, tenant.key, program.url, "staging") as listener:
+    async with _listening(served, tenant.key, program.url, "staging") as listener:
         await _canceled(client)
         run_id = await _canceled(client, environment="staging")
         await listener.says(run_id)
@@ -143,9 +135,9 @@ async def test_only_the_wanted_environment_is_forwarded(
 
 
 async def test_what_becomes_of_an_event_is_said_and_the_next_one_goes_on(
-    api: Api, tenant: Tenant, client: httpx.AsyncClient, program: Program
+    served: Api, tenant: Tenant, client: httpx.AsyncClient, program: Program
 ) -> None:
-    async with _listening(api, tenant.key, program.url) as listener:
+    async with _listening(served, tenant.key, program.url) as listener:
         program.status = 500
         failed = await listener.says(await _canceled(client))
         program.status = 302
@@ -160,23 +152,23 @@ async def test_what_becomes_of_an_event_is_said_and_the_next_one_goes_on(
 
 
 async def test_a_program_that_is_not_there_is_named_as_such(
-    api: Api, tenant: Tenant, client: httpx.AsyncClient
+    served: Api, tenant: Tenant, client: httpx.AsyncClient
 ) -> None:
-    async with _listening(api, tenant.key, "http://127.0.0.1:9/hook") as listener:
+    async with _listening(served, tenant.key, "http://127.0.0.1:9/hook") as listener:
         line = await listener.says(await _canceled(client))
 
     assert line.endswith("→ not delivered: connection refused, nothing listens there")
 
 
 async def test_a_restart_of_the_api_is_waited_for_and_loses_no_event(
-    api: Api, tenant: Tenant, client: httpx.AsyncClient, program: Program
+    served: Api, tenant: Tenant, client: httpx.AsyncClient, program: Program
 ) -> None:
-    async with _listening(api, tenant.key, program.url) as listener:
+    async with _listening(served, tenant.key, program.url) as listener:
         await listener.says(await _canceled(client))
-        await api.stop()
+        await served.stop()
         told = await listener.says("No Runlane answers at")
         while_away = await _canceled(client)
-        await api.start()
+        await served.start()
         await listener.says("It answers again.")
         await listener.says(while_away)
 
@@ -186,24 +178,24 @@ async def test_a_restart_of_the_api_is_waited_for_and_loses_no_event(
 
 
 async def test_a_refused_key_ends_it_with_a_sentence(
-    api: Api, deps: Deps, tenant: Tenant, program: Program
+    served: Api, deps: Deps, tenant: Tenant, program: Program
 ) -> None:
     wrong, _ = await a_key(deps, tenant.workspace_id, ("webhooks:write",))
 
     with pytest.raises(StartError, match="does not accept the key in RUNLANE_API_KEY"):
-        await _run(api, "rl_wrong", program.url)
+        await _run(served, "rl_wrong", program.url)
     with pytest.raises(StartError, match="answers 403: This needs the scope runs:read"):
-        await _run(api, wrong, program.url)
+        await _run(served, wrong, program.url)
     with pytest.raises(StartError, match="answers 422: There is no environment of this name"):
-        await _run(api, tenant.key, program.url, environment="nowhere")
+        await _run(served, tenant.key, program.url, environment="nowhere")
 
 
 async def test_a_key_that_is_revoked_meanwhile_ends_it(
-    api: Api, deps: Deps, tenant: Tenant, program: Program
+    served: Api, deps: Deps, tenant: Tenant, program: Program
 ) -> None:
     key, key_id = await a_key(deps, tenant.workspace_id)
 
-    async with _listening(api, key, program.url) as listener:
+    async with _listening(served, key, program.url) as listener:
         await deps.store.execute(
             "UPDATE api_keys SET revoked_at = now() WHERE id = %(id)s", {"id": key_id}
         )
@@ -214,30 +206,32 @@ async def test_a_key_that_is_revoked_meanwhile_ends_it(
         listener.task.result()
 
 
-async def test_an_api_that_is_not_there_at_the_start_is_named(api: Api, tenant: Tenant) -> None:
-    api.port = 9
+async def test_an_api_that_is_not_there_at_the_start_is_named(served: Api, tenant: Tenant) -> None:
+    served.port = 9
 
     with pytest.raises(StartError, match=r"No Runlane answers at http://127.0.0.1:9 .*running\?"):
-        await _run(api, tenant.key, "localhost:3000/hook")
+        await _run(served, tenant.key, "localhost:3000/hook")
 
 
 @pytest.mark.parametrize("forward", ["", "ftp://here/", "http://", "http://[::1", "here:x/hook"])
-async def test_an_address_that_is_none_is_refused(api: Api, tenant: Tenant, forward: str) -> None:
+async def test_an_address_that_is_none_is_refused(
+    served: Api, tenant: Tenant, forward: str
+) -> None:
     with pytest.raises(StartError, match="is no address: try http://localhost:3000/hook"):
-        await _run(api, tenant.key, forward)
+        await _run(served, tenant.key, forward)
 
 
 async def test_a_secret_that_nobody_should_sign_with_is_refused(
-    api: Api, tenant: Tenant, program: Program
+    served: Api, tenant: Tenant, program: Program
 ) -> None:
     with pytest.raises(signing.SecretError):
-        await _run(api, tenant.key, program.url, secret="whsec_AAAA")
+        await _run(served, tenant.key, program.url, secret="whsec_AAAA")
 
 
 async def test_the_command_prints_its_secret_and_ends_with_ctrl_c(
-    api: Api, tenant: Tenant, client: httpx.AsyncClient, program: Program, tmp_path: Any
+    served: Api, tenant: Tenant, client: httpx.AsyncClient, program: Program, tmp_path: Any
 ) -> None:
-    env = clean_env(tmp_path, RUNLANE_URL=api.url, RUNLANE_API_KEY=tenant.key)
+    env = clean_env(tmp_path, RUNLANE_URL=served.url, RUNLANE_API_KEY=tenant.key)
     argv = [RUNLANE, "listen", "--forward", program.url.removeprefix("http://")]
 
     with Process(argv, env=env, cwd=tmp_path) as process:
@@ -250,7 +244,7 @@ async def test_the_command_prints_its_secret_and_ends_with_ctrl_c(
 
     assert 0 == process.code
     banner, secret = said.splitlines()[:2]
-    assert f"Forwarding events of {api.url} to {program.url} (Ctrl-C ends it)" == banner
+    assert f"Forwarding events of {served.url} to {program.url} (Ctrl-C ends it)" == banner
     ((headers, body),) = program.received
     assert Webhook(secret.split()[-1]).verify(body, headers)
     assert "Traceback" not in said

@@ -117,7 +117,19 @@ def test_broken_master_key_is_named_and_not_shown(refusal: Refusal, data_dir: Pa
 
 
 def test_receiver_says_which_settings_are_missing(refusal: Refusal) -> None:
-    assert refusal("receive").startswith("Set RUNLANE_URL and RUNLANE_API_KEY")
+    assert refusal("receive").startswith("Which server? Set RUNLANE_URL")
+    assert refusal("receive", RUNLANE_URL="https://runlane.test").startswith("Set RUNLANE_API_KEY")
+
+
+def test_the_key_of_a_server_here_is_not_sent_to_another_one(
+    refusal: Refusal, tmp_path: Path
+) -> None:
+    noted = "export RUNLANE_URL=http://localhost:8000\nexport RUNLANE_API_KEY=rl_dev\n"
+    (tmp_path / "dev.env").write_text(noted)
+    elsewhere = {"DATA_DIR": str(tmp_path), "RUNLANE_URL": "http://127.0.0.1:1"}
+    for command in ("receive", "listen --forward localhost:3000"):
+        said = refusal(command, **elsewhere)
+        assert said == "Set RUNLANE_API_KEY to a key of http://127.0.0.1:1.\n"
 
 
 def test_receiver_says_when_no_runlane_answers(refusal: Refusal, taken_port: int) -> None:
