@@ -23,7 +23,7 @@ _TAGS = re.compile(rf"{_TAG}(?:[ \t]*,[ \t]*{_TAG})*")
 
 async def provide_expected(
     request: Request[Any, Any, Any],
-    principal: NamedDependency[Principal],  # noqa: ARG001 (who may not ask is told so first)
+    principal: NamedDependency[Principal],  # noqa: ARG001 (a link of the chain of dependencies)
 ) -> Expected:
     """Read `If-Match`; raises `BadRequestError` where it is neither `*` nor a list of tags.
 

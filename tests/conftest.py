@@ -26,6 +26,7 @@ from shared.store.database import Store
 from tests import servers as private_servers
 from tests.factories import Tenant, a_tenant
 from tests.faults.processes import Launcher
+from worker.main import WorkerProcess
 
 # As it comes, structlog draws an exception with every variable in it: for seconds.
 structlog.configure(
@@ -35,9 +36,16 @@ structlog.configure(
     ]
 )
 
+LONGEST = ("tests/fuzz", "tests/e2e", "tests/faults", "tests/cli")
+
 
 def pytest_collection() -> None:
     gc.disable()  # what is imported and collected now stays until the end
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, or one of them goes on alone when all others are through."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
 
 
 def pytest_collection_finish() -> None:
@@ -131,14 +139,20 @@ def settings(migrated_url: str, redis_url: str) -> Settings:
     )
 
 
-@pytest.fixture
-async def store(settings: Settings) -> AsyncIterator[Store]:
-    """The migrated database; every table is emptied afterwards."""
-    store = Store(settings.database_url.get_secret_value(), size=3)
+@pytest.fixture(scope="session")
+async def database(migrated_url: str) -> AsyncIterator[Store]:
+    """Connections to the migrated database that last as long as the process."""
+    store = Store(migrated_url, size=3)
     await store.open(wait_s=10)
     yield store
-    await private_servers.empty_database(store)
     await store.close()
+
+
+@pytest.fixture
+async def store(database: Store) -> AsyncIterator[Store]:
+    """The migrated database; every table is emptied afterwards."""
+    yield database
+    await private_servers.empty_database(database)
 
 
 @pytest.fixture
@@ -154,6 +168,15 @@ async def lanes(settings: Settings, servers: EmbeddedServers) -> AsyncIterator[L
 def deps(settings: Settings, store: Store, lanes: Lanes) -> Deps:
     """A process's state over real servers."""
     return shared_deps.build(settings, SystemClock(), Random(7), store, lanes)
+
+
+@pytest.fixture
+async def worker(deps: Deps, lanes: Lanes) -> AsyncIterator[WorkerProcess]:
+    """A worker in this process."""
+    worker = WorkerProcess(deps, lanes)
+    await worker.start()
+    yield worker
+    await worker.stop()
 
 
 @pytest.fixture

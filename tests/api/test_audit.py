@@ -15,6 +15,7 @@ from shared.domain.audit import MEANINGS, Action
 from shared.domain.states import Lane
 from shared.ids import new_id
 from shared.services import key_management, operations, workspaces
+from tests.api import world
 from tests.api.clients import client_with, problem
 from tests.factories import Tenant, a_key, a_prompt
 
@@ -237,7 +238,7 @@ async def test_a_change_whose_entry_cannot_be_written_does_not_happen(
 ) -> None:
     _, prepare = CHANGES[operation]
     method, path, body = await prepare(client, deps)
-    before = await _everything(deps)
+    before = await world.digests(deps)
     await deps.store.execute(
         "ALTER TABLE audit_log ADD CONSTRAINT full_for_a_test CHECK (false) NOT VALID", {}
     )
@@ -248,21 +249,7 @@ async def test_a_change_whose_entry_cannot_be_written_does_not_happen(
         await deps.store.execute("ALTER TABLE audit_log DROP CONSTRAINT full_for_a_test", {})
 
     assert 500 == answer.status_code
-    assert before == await _everything(deps)
-
-
-async def _everything(deps: Deps) -> list[str]:
-    """Every row of management, but for what reading with a key changes."""
-    tables = (
-        "prompts prompt_aliases prompt_versions prompt_tags prompt_tag_history environments"
-        " environment_variables webhook_endpoints webhook_secrets deliveries events api_keys"
-        " audit_log workspaces"
-    )
-    found = []
-    for table in tables.split():
-        rows = await deps.store.fetch(f"SELECT x::text FROM {table} x ORDER BY 1", {})
-        found += [f"{table} {row[0]}" for row in rows]
-    return found
+    assert before == await world.digests(deps)
 
 
 @pytest.mark.parametrize("operation", CHANGES)

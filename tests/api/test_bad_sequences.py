@@ -30,7 +30,7 @@ async def client(deps: Deps, ours: World) -> AsyncIterator[httpx.AsyncClient]:
 async def test_a_body_cut_off_anywhere_is_refused_and_changes_nothing(
     deps: Deps, ours: World, client: httpx.AsyncClient
 ) -> None:
-    before, wrong, asked = await world.contents(deps), {}, 0
+    before, wrong, asked = await world.digests(deps), {}, 0
 
     for one in world.operations():
         if world.example(one) is not None:
@@ -44,14 +44,14 @@ async def test_a_body_cut_off_anywhere_is_refused_and_changes_nothing(
                     wrong[one.id, length] = answer.text
 
     assert {} == wrong
-    assert before == await world.contents(deps)
+    assert before == await world.digests(deps)
     assert asked > 100
 
 
 async def test_an_id_of_something_else_is_like_an_unknown_one(
     deps: Deps, ours: World, client: httpx.AsyncClient
 ) -> None:
-    before, wrong, asked = await world.contents(deps), {}, 0
+    before, wrong, asked = await world.digests(deps), {}, 0
     things = {name: values[0] for name, values in ours.things.items()}
     ids = {name: value for name, value in things.items() if len(value) == len(str(UUID(int=0)))}
 
@@ -66,7 +66,7 @@ async def test_an_id_of_something_else_is_like_an_unknown_one(
                     wrong[one.id, name, path] = answer.text
 
     assert {} == wrong
-    assert before == await world.contents(deps)
+    assert before == await world.digests(deps)
     assert asked > 100
 
 
@@ -81,7 +81,7 @@ async def test_an_answer_sent_back_is_refused_for_what_is_only_read(
         for entry in (body, *body.get("data", ())[:1])
         if not path.endswith("/versions/{number}")
     ]
-    before, wrong, asked = await world.contents(deps), {}, 0
+    before, wrong, asked = await world.digests(deps), {}, 0
 
     for one in world.operations():
         if one.handler.parsed_data_field is not None:
@@ -92,5 +92,5 @@ async def test_an_answer_sent_back_is_refused_for_what_is_only_read(
                     wrong[one.id, str(body)[:80]] = answer.text
 
     assert {} == wrong
-    assert before == await world.contents(deps)
+    assert before == await world.digests(deps)
     assert asked > 100

@@ -1,6 +1,5 @@
 """Submitting and reading runs, as a client of the prompts door sees it."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import httpx
@@ -9,7 +8,6 @@ import pytest
 from shared.clock import rfc3339
 from shared.deps import Deps
 from shared.ids import new_id
-from shared.queue.lanes import Lanes
 from tests.factories import Tenant, a_prompt
 from tests.worker.lane_rig import until
 from worker.main import WorkerProcess
@@ -121,17 +119,6 @@ async def test_cancelling_a_waiting_run_ends_it_at_once(
 
     assert (first.status_code, first.json()["status"]) == (200, "canceled")
     assert (second.status_code, second.json()) == (200, first.json())
-
-
-async def _worker(deps: Deps, lanes: Lanes) -> AsyncIterator[WorkerProcess]:
-    process = WorkerProcess(deps, lanes)
-    await process.start()
-    yield process
-    await process.drain()
-    await process.stop()
-
-
-worker = pytest.fixture(_worker)
 
 
 async def test_reading_with_wait_answers_once_the_run_is_over(

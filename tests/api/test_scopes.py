@@ -94,7 +94,7 @@ async def test_a_key_without_a_scope_changes_nothing(deps: Deps, tenant: Tenant)
 
 async def test_without_a_key_every_route_answers_the_same_401(deps: Deps, tenant: Tenant) -> None:
     ours = await world.a_world(deps, "ours")
-    before = await world.contents(deps)
+    before = await world.digests(deps)
 
     answers = {}
     async with client_with(deps, "") as nobody:
@@ -112,7 +112,7 @@ async def test_without_a_key_every_route_answers_the_same_401(deps: Deps, tenant
     assert {(401, "unauthorized")} == {refused(answer) for answer in answers.values()}
     assert 1 == len({world.told(answer) for answer in answers.values()})
     assert {"Bearer"} == {answer.headers["www-authenticate"] for answer in answers.values()}
-    assert before == await world.contents(deps)
+    assert before == await world.digests(deps)
 
 
 async def test_which_methods_a_route_has_is_no_secret(deps: Deps) -> None:

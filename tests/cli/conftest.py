@@ -6,11 +6,9 @@ from pathlib import Path
 import pytest
 
 from shared.deps import Deps
-from shared.queue.lanes import Lanes
 from tests.cli.served import Api, Shell
 from tests.factories import Tenant, a_prompt
 from tests.faults.processes import Launcher
-from worker.main import WorkerProcess
 
 
 @pytest.fixture
@@ -27,11 +25,3 @@ async def served(deps: Deps, tenant: Tenant) -> AsyncIterator[Api]:
 def shell(launcher: Launcher, tmp_path: Path, served: Api, tenant: Tenant) -> Shell:
     """Commands of the tenant's admin."""
     return Shell(launcher, tmp_path, served.url, tenant.key)
-
-
-@pytest.fixture
-async def worker(deps: Deps, lanes: Lanes) -> AsyncIterator[WorkerProcess]:
-    worker = WorkerProcess(deps, lanes)
-    await worker.start()
-    yield worker
-    await worker.stop()

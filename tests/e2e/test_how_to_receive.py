@@ -20,7 +20,6 @@ from svix.webhooks import WebhookVerificationError
 from shared.clock import SystemClock
 from shared.deps import Deps
 from shared.domain import signing
-from shared.queue.lanes import Lanes
 from tests.e2e.processes import ROOT, Process, clean_env
 from tests.factories import Tenant, a_prompt
 from tests.worker.lane_rig import until
@@ -73,14 +72,6 @@ async def receiver(language: str, secret: str, folder: Path) -> AsyncIterator[tu
         await until(listens, 30)
         yield f"http://127.0.0.1:{port}/hook", process
         process.kill()
-
-
-@pytest.fixture
-async def worker(deps: Deps, lanes: Lanes) -> AsyncIterator[WorkerProcess]:
-    worker = WorkerProcess(deps, lanes)
-    await worker.start()
-    yield worker
-    await worker.stop()
 
 
 async def _delivered(client: httpx.AsyncClient, run_id: str) -> Any:

@@ -9,6 +9,7 @@ from functools import cache
 import psycopg
 import pytest
 from psycopg.rows import TupleRow
+from pydantic import SecretStr
 
 from shared.deps import Deps
 from shared.domain.completions import Completion, CompletionRequest, Usage
@@ -20,15 +21,31 @@ from shared.settings import Settings
 from shared.store.database import Parameters, Store
 from shared.store.ending import DueDelivery
 from tests.servers import empty_database
+from tests.vendors import VendorServer
 from worker.execute import Executor
 from worker.providers.base import Provider
 from worker.providers.registry import Providers, build
 from worker.running import Running
 from worker.session import Session
 
+VENDORS = ("openai", "anthropic")
 CLAIM, INTENT, SETTLE = "asked(id)", "INSERT INTO attempts", "late_output ="
 HELD = "SELECT r.id, r.claim_no FROM runs r WHERE r.session_id"
 """Words that only these statements hold."""
+
+
+def with_keys(settings: Settings, vendors: VendorServer, **changes: object) -> Settings:
+    """Settings of a server that has keys of its own, to vendors on loopback."""
+    key = SecretStr("sk-of-the-server-0123456789")
+    return settings.model_copy(
+        update={
+            "openai_base_url": vendors.openai_url,
+            "anthropic_base_url": vendors.url,
+            "openai_api_key": key,
+            "anthropic_api_key": key,
+            **changes,
+        }
+    )
 
 
 @dataclass

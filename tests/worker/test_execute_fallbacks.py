@@ -1,11 +1,9 @@
 """Runs whose model cannot take them go on to the next one, with both vendors."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 import pytest
-from pydantic import SecretStr
 
 from shared.deps import Deps
 from shared.ids import RunId
@@ -13,10 +11,9 @@ from shared.settings import Settings
 from shared.store import reading
 from tests.shared.store.rig import Rig, a_rig
 from tests.vendors import Step, VendorServer, fails, named
-from tests.worker.execute_rig import hands
+from tests.worker.execute_rig import hands, with_keys
 
 OTHER = {"openai": "anthropic", "anthropic": "openai"}
-VENDORS = tuple(OTHER)
 TOO_LONG = {
     "openai": fails(400, code="context_length_exceeded"),
     "anthropic": fails(400, message="prompt is too long: 210000 tokens > 200000 maximum"),
@@ -31,28 +28,9 @@ UNKNOWN = {
 }
 
 
-@pytest.fixture
-async def vendors() -> AsyncIterator[VendorServer]:
-    async with VendorServer() as server:
-        yield server
-
-
 @pytest.fixture(name="settings")
 def settings_of_a_server_with_keys(settings: Settings, vendors: VendorServer) -> Settings:
-    key = SecretStr("sk-of-the-server-0123456789")
-    return settings.model_copy(
-        update={
-            "openai_base_url": vendors.openai_url,
-            "anthropic_base_url": vendors.url,
-            "openai_api_key": key,
-            "anthropic_api_key": key,
-        }
-    )
-
-
-@pytest.fixture(params=VENDORS)
-def vendor(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+    return with_keys(settings, vendors)
 
 
 @pytest.fixture

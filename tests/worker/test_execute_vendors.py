@@ -7,7 +7,6 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from pydantic import SecretStr
 
 from shared.deps import Deps
 from shared.domain.states import Memory
@@ -19,30 +18,12 @@ from shared.store import ending, reading
 from tests.factories import Tenant, a_prompt, a_tenant
 from tests.shared.store.rig import Rig, a_rig
 from tests.vendors import ANSWER, Step, VendorServer, answers, hangs, named
-from tests.worker.execute_rig import Hands, hands
-
-VENDORS = ("openai", "anthropic")
-
-
-@pytest.fixture
-async def vendors() -> AsyncIterator[VendorServer]:
-    async with VendorServer() as server:
-        yield server
+from tests.worker.execute_rig import VENDORS, Hands, hands, with_keys
 
 
 @pytest.fixture(name="settings")
 def settings_of_a_server_with_keys(settings: Settings, vendors: VendorServer) -> Settings:
-    key = SecretStr("sk-of-the-server-0123456789")
-    return settings.model_copy(
-        update={
-            "openai_base_url": vendors.openai_url,
-            "anthropic_base_url": vendors.url,
-            "openai_api_key": key,
-            "anthropic_api_key": key,
-            "response_max_bytes": 2_000_000,
-            "breaker_failures": 1000,
-        }
-    )
+    return with_keys(settings, vendors, response_max_bytes=2_000_000, breaker_failures=1000)
 
 
 @pytest.fixture

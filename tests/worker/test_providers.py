@@ -21,12 +21,6 @@ from tests.worker.provider_cases import (
 from worker.providers.base import Provider
 
 
-@pytest.fixture
-async def vendors() -> AsyncIterator[VendorServer]:
-    async with VendorServer() as server:
-        yield server
-
-
 @pytest.fixture(params=HTTP_VENDORS)
 async def provider(
     request: pytest.FixtureRequest, vendors: VendorServer
