@@ -166,6 +166,12 @@ REQUEST_ERRORS: tuple[RequestError, ...] = (
         "The operator sets `MASTER_KEY`.",
     ),
     RequestError(
+        "not_pinned",
+        409,
+        "Neither the environment nor the default one pins a version of the prompt.",
+        "Pin one in the environment, or name the version to run.",
+    ),
+    RequestError(
         "slug_taken",
         409,
         "A prompt has this slug, or once had it and still answers to it.",
@@ -204,8 +210,9 @@ REQUEST_ERRORS: tuple[RequestError, ...] = (
     RequestError(
         "version_in_use",
         409,
-        "A tag points at the version, or runs were made of it, and their history needs it.",
-        "Move the tags that `detail` names. A version with runs stays.",
+        "A tag points at the version, an environment pins it, or runs were made of it, and their "
+        "history needs it.",
+        "Move the tags or pins that `detail` names. A version with runs stays.",
     ),
     RequestError(
         "version_not_published",

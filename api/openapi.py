@@ -37,7 +37,11 @@ NOUNS = (
 )
 """The order in which the nouns are shown; others follow by name."""
 
-_NOUN_OF = {"previews": "runs", "run_lists": "runs"}  # modules that share a noun
+_NOUN_OF = {
+    "previews": "runs",
+    "run_lists": "runs",
+    "pins": "environments",
+}  # modules that share a noun
 _PATH_PARAMETER = re.compile(r"\{(\w+)\}")
 _REF = "#/components/schemas/"
 _JSON = "application/json"

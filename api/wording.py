@@ -12,10 +12,11 @@ PARAMETERS: Mapping[str, str] = {
     "name": "The environment's name, in any spelling of its letters.",
     "number": "The version's number.",
     "run_id": "The run's id.",
-    "slug": "The prompt's slug, or one it once had.",
+    "slug": "The prompt's slug, one it once had, or its id.",
     "thread_id": "The thread's id.",
     "tag": "The tag's name.",
-    "version": "A published version: its number, a tag, `__latest__` (published last) or its id.",
+    "version": "A published version: its number, a tag, its id, `__latest__` (published last) or "
+    "`__pinned__` (what the environment pins, else what the default one does).",
     "webhook_id": "The webhook's id.",
 }
 
@@ -95,6 +96,10 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         "scopes": "What the key may do; `…:write` includes `…:read`, `admin` is all of them.",
         "environments": "Names of environments the key is limited to; none mean all.",
         "expiresAt": "From this moment on the key is refused.",
+    },
+    "NewPin": {
+        "version": "A version's number or id; a draft is published by this.",
+        "comment": "Kept in the pin's history.",
     },
     "NewPrompt": {"slug": "Its address from now on; made from the name when left out."},
     "NewTag": {

@@ -16,6 +16,8 @@ class Action(StrEnum):
     VERSION_DELETED = "version.deleted"
     TAG_MOVED = "tag.moved"
     TAG_REMOVED = "tag.removed"
+    PIN_MOVED = "pin.moved"
+    PIN_REMOVED = "pin.removed"
     ENVIRONMENT_CREATED = "environment.created"
     ENVIRONMENT_CHANGED = "environment.changed"
     ENVIRONMENT_CLOSED = "environment.closed"
@@ -50,6 +52,8 @@ MEANINGS: Mapping[Action, str] = {
     Action.VERSION_DELETED: "A version that nothing used was deleted.",
     Action.TAG_MOVED: "A tag was pointed at a version: `from` which number `to` which.",
     Action.TAG_REMOVED: "A tag was taken away from the version `from`.",
+    Action.PIN_MOVED: "An environment was given a version to run: `from` which number `to` which.",
+    Action.PIN_REMOVED: "An environment no longer has a version of its own: `from` which.",
     Action.ENVIRONMENT_CREATED: "An environment was added.",
     Action.ENVIRONMENT_CHANGED: "It was renamed or made the default; `fields` names what differs.",
     Action.ENVIRONMENT_CLOSED: "Its forced deletion began: it takes no runs, and those it had are "

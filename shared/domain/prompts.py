@@ -9,9 +9,10 @@ from shared.errors import Flaw
 from shared.ids import parse
 
 LATEST = "__latest__"
+PINNED = "__pinned__"
 MAX_NUMBER = 2**31 - 1
 
-Selector = tuple[Literal["latest", "number", "id", "tag"], str]
+Selector = tuple[Literal["latest", "pin", "number", "id", "tag"], str]
 
 _MAX_SLUG = 128
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,127}")
@@ -19,7 +20,7 @@ _TAG = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _NUMBER = re.compile(r"[1-9][0-9]{0,9}")
 _BETWEEN_WORDS = re.compile(r"[^a-z0-9]+")
 # Each would be taken for something else in a path: /prompts/{slug}/{version}/….
-_RESERVED_TAGS = frozenset({"latest", "versions", "tags", "runs"})
+_RESERVED_TAGS = frozenset({"latest", "versions", "tags", "pins", "runs"})
 
 
 def is_slug(text: str) -> bool:
@@ -80,9 +81,11 @@ def number_of(text: str) -> int | None:
 
 
 def selector(version: str) -> Selector | None:
-    """Tell how a version is named: by number, tag, id or as the latest; `None` is unknown."""
+    """Tell how a version is named: by number, tag, id, pin or as the latest; `None` is unknown."""
     if version == LATEST:
         return ("latest", "")
+    if version == PINNED:
+        return ("pin", PINNED)
     if number_of(version) is not None:
         return ("number", version)
     if parse(version) is not None:

@@ -110,7 +110,7 @@ async def change(
     flaws.refuse(*rules.name_flaws(body.name))
     async with deps.store.transaction() as tx:
         await workspaces.change_catalog(tx, principal.workspace_id)
-        row = await _kept(tx, principal, name)
+        row = await kept(tx, principal, name)
         expected.demand(_view(row))
         if body.is_default is not None and body.is_default != row.is_default:
             demand(principal, ())  # it changes another environment too
@@ -138,7 +138,7 @@ async def set_variable(
     flaws.refuse(*rules.variable_flaws(key, body.value))
     async with deps.store.transaction() as tx:
         await workspaces.change_catalog(tx, principal.workspace_id)
-        environment = await _kept(tx, principal, name)
+        environment = await kept(tx, principal, name)
         if (
             await workspaces.find_variable(tx, environment.id, key) is None
             and await workspaces.count_variables(tx, environment.id) >= MAX_VARIABLES
@@ -223,16 +223,17 @@ async def find(tx: Tx, principal: Principal, name: str) -> EnvironmentRow:
     return row
 
 
-def target(row: EnvironmentRow) -> Target:
-    """What the audit calls an environment."""
-    return Target("environment", row.id, row.name, (row.id,))
-
-
-async def _kept(tx: Tx, principal: Principal, name: str) -> EnvironmentRow:
+async def kept(tx: Tx, principal: Principal, name: str) -> EnvironmentRow:
+    """The same, to change it: raises `ConflictError` where it is being deleted."""
     row = await find(tx, principal, name)
     if row.deleting_at is not None:
         raise ConflictError("This environment is being deleted.", code="environment_deleting")
     return row
+
+
+def target(row: EnvironmentRow) -> Target:
+    """What the audit calls an environment."""
+    return Target("environment", row.id, row.name, (row.id,))
 
 
 async def _name_is_free(tx: Tx, workspace_id: WorkspaceId, name: str) -> None:

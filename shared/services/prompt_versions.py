@@ -16,7 +16,7 @@ from shared.services import audit, prompt_views
 from shared.services import prompts as owners
 from shared.services.keys import Principal
 from shared.services.prompt_views import VersionDiffView, WholeVersionView
-from shared.store import prompts, workspaces
+from shared.store import pins, prompts, workspaces
 from shared.store.database import Tx
 from shared.store.tables import PromptRow, PromptVersionRow
 
@@ -88,8 +88,8 @@ async def delete(
 ) -> None:
     """Delete a version for good; its number is not used again.
 
-    Raises `ConflictError` while a tag points at it, and where runs were made of it, because they
-    go on showing it.
+    Raises `ConflictError` while a tag points at it or an environment pins it, and where runs were
+    made of it, because they go on showing it.
     """
     async with deps.store.transaction() as tx:
         await workspaces.change_catalog(tx, principal.workspace_id)
@@ -99,6 +99,10 @@ async def delete(
         if tags := await prompts.tags_at(tx, row.id):
             raise ConflictError(
                 f"Tags point at this version: move {', '.join(tags)} first.", code="version_in_use"
+            )
+        if pinned := await pins.of_version(tx, row.id):
+            raise ConflictError(
+                f"Environments pin this version: {', '.join(pinned)}.", code="version_in_use"
             )
         await prompts.remove_version(tx, row)
         await audit.note(tx, principal, Action.VERSION_DELETED, audit.of_version(prompt, row))

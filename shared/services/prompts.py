@@ -319,7 +319,7 @@ async def tag_history(
 
 
 async def find(tx: Tx, workspace_id: WorkspaceId, slug: str) -> PromptRow:
-    """Find a prompt by its slug or one it once had."""
+    """Find a prompt by its slug, one it once had, or its id."""
     row = await prompts.find(tx, workspace_id, slug) if rules.is_slug(slug) else None
     if row is None:
         raise NotFoundError

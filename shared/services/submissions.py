@@ -103,7 +103,7 @@ async def _prepared_or_made(
         submissions.check(request.body, now=deps.clock.now())
         with database.nothing_written():
             new = await prepare(deps, principal, request, chosen)
-    except (UnacceptableError, NotFoundError):
+    except (UnacceptableError, NotFoundError, ConflictError):
         with database.nothing_written():
             earlier = await _made_before(deps, principal, request)
         if earlier is None:

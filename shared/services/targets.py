@@ -6,7 +6,7 @@ import msgspec
 
 from shared.deps import Deps
 from shared.domain import prompts as rules
-from shared.errors import Flaw, ForbiddenError, NotFoundError, UnacceptableError
+from shared.errors import ConflictError, Flaw, ForbiddenError, NotFoundError, UnacceptableError
 from shared.ids import EnvironmentId, PromptId, VersionId, WorkspaceId
 from shared.services.keys import Principal
 from shared.store import submitting
@@ -38,7 +38,9 @@ async def locate(
 ) -> Located:
     """Find a published version, or also a draft by its number or id, and an environment.
 
-    Raises `NotFoundError` for the prompt or version, `UnacceptableError` for the environment.
+    The version `__pinned__` is what the environment pins, else what the default one does. Raises
+    `NotFoundError` for the prompt or version, `UnacceptableError` for the environment,
+    `ConflictError` where neither environment pins the prompt.
     """
     selector = rules.selector(version)
     if selector is None or "\x00" in slug:
@@ -46,10 +48,13 @@ async def locate(
     found = await submitting.resolve(
         deps.store, workspace_id, slug, selector, environment, drafts=drafts
     )
-    if found.version_id is None:
+    by_pin = selector[0] == "pin"
+    if found.prompt_id is None or (found.version_id is None and not by_pin):
         raise NotFoundError
     if found.environment_id is None:
         raise _unknown_environment(environment)
+    if found.version_id is None:
+        raise _not_pinned(slug, found.environment)
     return msgspec.convert(found, Located, from_attributes=True)
 
 
@@ -57,6 +62,14 @@ def demand_reach(principal: Principal, environment_id: UUID) -> None:
     """Raise `ForbiddenError` for an environment that the key is not for."""
     if not principal.reaches(environment_id):
         raise ForbiddenError("This key may not use that environment.", code="environment_forbidden")
+
+
+def _not_pinned(slug: str, environment: str | None) -> ConflictError:
+    return ConflictError(
+        f"No version of '{slug}' is pinned in {environment} or in the default environment: pin"
+        " one, or name a version.",
+        code="not_pinned",
+    )
 
 
 def _unknown_environment(name: str | None) -> UnacceptableError:

@@ -11,7 +11,7 @@ from sqlmodel import col
 
 from shared.domain.paging import Page, Slice
 from shared.errors import ConflictError
-from shared.ids import PromptId, VersionId, WorkspaceId, new_id
+from shared.ids import PromptId, VersionId, WorkspaceId, new_id, parse
 from shared.store import conflicts, paging
 from shared.store.database import Store, Tx
 from shared.store.tables import (
@@ -33,14 +33,15 @@ _TAGS_OF_VERSION = "SELECT tag FROM prompt_tags WHERE version_id = %(version)s O
 
 
 async def find(tx: Tx, workspace_id: WorkspaceId, slug: str) -> PromptRow | None:
-    """A live prompt by its slug, or by one it once had."""
+    """A live prompt by its slug, by one it once had, or by its id."""
     row = await tx.scalar(_live(workspace_id).where(col(PromptRow.slug) == slug))
     if row is not None:
         return row
     alias = await tx.get(PromptAliasRow, (workspace_id, slug))
-    if alias is None:
+    prompt_id = parse(slug) if alias is None else alias.prompt_id
+    if prompt_id is None:
         return None
-    return await tx.scalar(_live(workspace_id).where(col(PromptRow.id) == alias.prompt_id))
+    return await tx.scalar(_live(workspace_id).where(col(PromptRow.id) == prompt_id))
 
 
 async def taken_slugs(tx: Tx, workspace_id: WorkspaceId, beginning: str) -> set[str]:

@@ -4,7 +4,7 @@ import psycopg
 
 from shared.store.database import Store
 
-EXPECTED = "0004"
+EXPECTED = "0005"
 """The newest migration; `tests/architecture` holds it against the folder of migrations."""
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 import msgspec
 import psycopg
 
-from shared.ids import EnvironmentId, PromptId, RunId, VersionId, WorkspaceId
+from shared.ids import EnvironmentId, PromptId, RunId, VersionId, WorkspaceId, parse
 from shared.store.database import Store
 
 
@@ -283,15 +283,16 @@ class Resolved(msgspec.Struct, frozen=True):
     published: bool
 
 
-# `kind` says how a version is named: number, id, tag or latest.
+# `kind` says how a version is named: number, id, tag, pin or latest. A pin is that of the named
+# environment, else that of the default one.
 _RESOLVE = """
 SELECT w.catalog_version, p.id, p.slug, v.id, v.number,
-  CASE WHEN %(kind)s = 'tag' THEN %(selector)s END, v.body::text, e.id, e.name,
+  CASE WHEN %(kind)s IN ('tag', 'pin') THEN %(selector)s END, v.body::text, e.id, e.name,
   v.published_at IS NOT NULL
 FROM workspaces w
 LEFT JOIN prompts p ON p.workspace_id = w.id AND p.deleted_at IS NULL AND (p.slug = %(slug)s
-  OR (p.id = (SELECT a.prompt_id FROM prompt_aliases a
-        WHERE a.workspace_id = w.id AND a.slug = %(slug)s)
+  OR (p.id = coalesce((SELECT a.prompt_id FROM prompt_aliases a
+        WHERE a.workspace_id = w.id AND a.slug = %(slug)s), %(prompt)s::uuid)
       AND NOT EXISTS (SELECT 1 FROM prompts q WHERE q.workspace_id = w.id
         AND q.slug = %(slug)s AND q.deleted_at IS NULL)))
 LEFT JOIN prompt_versions v ON v.prompt_id = p.id
@@ -303,6 +304,12 @@ LEFT JOIN prompt_versions v ON v.prompt_id = p.id
       WHERE n.prompt_id = p.id AND n.id::text = %(selector)s)
     WHEN 'tag' THEN (SELECT t.version_id FROM prompt_tags t
       WHERE t.prompt_id = p.id AND t.tag = %(selector)s)
+    WHEN 'pin' THEN (SELECT o.version_id FROM environment_pins o
+      JOIN environments i ON i.id = o.environment_id
+      WHERE o.prompt_id = p.id
+        AND (i.is_default OR lower(i.name) = lower(%(environment)s::text))
+        AND i.deleted_at IS NULL AND i.deleting_at IS NULL
+      ORDER BY coalesce(lower(i.name) = lower(%(environment)s::text), false) DESC LIMIT 1)
     ELSE (SELECT n.id FROM prompt_versions n WHERE n.prompt_id = p.id
       AND n.published_at IS NOT NULL ORDER BY n.published_at DESC, n.number DESC LIMIT 1) END
 LEFT JOIN environments e ON e.workspace_id = w.id AND e.deleted_at IS NULL
@@ -323,7 +330,8 @@ async def resolve(
 ) -> Resolved:
     """Find a published version and an environment as of one moment; parts not found are `None`.
 
-    With `drafts` a version need not be published to be found by its number or id.
+    A prompt's id will do as its slug. With `drafts` a version need not be published to be found by
+    its number or id.
     """
     kind, selector = kind_selector
     rows = await store.fetch(
@@ -331,6 +339,7 @@ async def resolve(
         {
             "workspace": workspace_id,
             "slug": slug,
+            "prompt": parse(slug),
             "kind": kind,
             "selector": selector,
             "environment": environment,

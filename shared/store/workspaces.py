@@ -18,6 +18,7 @@ from shared.store.tables import (
     ApiKeyRow,
     EnvironmentRow,
     EnvironmentVariableRow,
+    PinRow,
     WorkspaceRow,
 )
 from shared.store.tables.base import NOW
@@ -257,10 +258,11 @@ def name_taken(name: str) -> ConflictError:
 
 
 async def delete_environment(tx: Tx, row: EnvironmentRow) -> None:
-    """Hide an environment and destroy its variables."""
+    """Hide an environment, destroy its variables and take its pins away."""
     await tx.execute(
         delete(EnvironmentVariableRow).where(col(EnvironmentVariableRow.environment_id) == row.id)
     )
+    await tx.execute(delete(PinRow).where(col(PinRow.environment_id) == row.id))
     row.deleted_at = NOW
     await tx.flush()
 

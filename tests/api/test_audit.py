@@ -21,6 +21,7 @@ from tests.factories import Tenant, a_key, a_prompt
 
 VERSION = {"model": "sim/echo", "messages": [{"role": "user", "content": "Hi CANARY {{ name }}"}]}
 URL = "http://127.0.0.1:9/hook?token=CANARY"
+PIN = "/environments/production/pins"
 UNKNOWN = str(new_id())
 RUNS = frozenset({"submitRun", "submitBatch", "replayRun", "cancelRun"})
 
@@ -93,6 +94,11 @@ async def _to_delete_environment(client: httpx.AsyncClient, _deps: Deps) -> Call
     return "DELETE", "/environments/staging", None
 
 
+async def _to_remove_pin(client: httpx.AsyncClient, _deps: Deps) -> Call:
+    await client.put(f"{PIN}/greeting", json={"version": 1})
+    return "DELETE", f"{PIN}/greeting", None
+
+
 async def _to_delete_variable(client: httpx.AsyncClient, _deps: Deps) -> Call:
     await client.put("/environments/production/variables/TOKEN", json={"value": "CANARY"})
     return "DELETE", "/environments/production/variables/TOKEN", None
@@ -136,6 +142,11 @@ CHANGES: dict[str, tuple[Action, Prepare]] = {
     "deleteVersion": (Action.VERSION_DELETED, _to_delete_version),
     "rollBackTag": (Action.TAG_MOVED, _to_roll_back),
     "removeTag": (Action.TAG_REMOVED, _to_remove_tag),
+    "putPin": (
+        Action.PIN_MOVED,
+        _simply("PUT", f"{PIN}/greeting", {"version": 1, "comment": "CANARY"}),
+    ),
+    "removePin": (Action.PIN_REMOVED, _to_remove_pin),
     "createEnvironment": (
         Action.ENVIRONMENT_CREATED,
         _simply("POST", "/environments", {"name": "staging"}),

@@ -199,6 +199,8 @@ class _Maker:
             for key in (self.variable, f"{self.variable}_2"):
                 path = f"/environments/{name}/variables/{key}"
                 await self.post(path, {"value": f"secret of {name}"}, "PUT")
+            for version in (1, 2):
+                await self.post(f"/environments/{name}/pins/{{slug}}", {"version": version}, "PUT")
 
     async def webhook(self, environment: str | None = None) -> str:
         url = f"https://{self.environment}.example/hook"

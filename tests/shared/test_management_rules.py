@@ -35,6 +35,7 @@ def test_no_tag_can_be_taken_for_a_number_an_id_or_a_word_of_a_path(text: str) -
     ("version", "selector"),
     [
         ("__latest__", ("latest", "")),
+        ("__pinned__", ("pin", "__pinned__")),
         ("7", ("number", "7")),
         ("production", ("tag", "production")),
         ("019ABCDE-0000-7000-8000-000000000000", ("id", "019abcde-0000-7000-8000-000000000000")),

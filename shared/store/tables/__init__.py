@@ -4,6 +4,7 @@ from sqlalchemy import MetaData
 
 from shared.store.tables.audit import AuditRow
 from shared.store.tables.base import Table
+from shared.store.tables.pins import PinChangeRow, PinRow
 from shared.store.tables.prompts import (
     PromptAliasRow,
     PromptRow,
@@ -53,6 +54,8 @@ __all__ = [
     "IdempotencyKeyRow",
     "LanePauseRow",
     "MessageRow",
+    "PinChangeRow",
+    "PinRow",
     "PromptAliasRow",
     "PromptRow",
     "PromptTagRow",
