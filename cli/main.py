@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.commands import credits as credits_commands
 from cli.commands import env, keys, prompts, runs, webhooks
 from shared.domain.states import Lane
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 workspaces_app = typer.Typer(no_args_is_help=True, help="Tenants, for the operator.")
 lanes_app = typer.Typer(no_args_is_help=True, help="The three priority lanes, for the operator.")
 secrets_app = typer.Typer(no_args_is_help=True, help="Secrets at rest, for the operator.")
+app.add_typer(credits_commands.app, name="credits")
 app.add_typer(lanes_app, name="lanes")
 app.add_typer(secrets_app, name="secrets")
 app.add_typer(workspaces_app, name="workspaces")

@@ -1,4 +1,4 @@
-"""What only the operator does: workspaces, keys, lanes, the doctor."""
+"""What only the operator does: workspaces, keys, credits, lanes, the doctor."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
@@ -6,14 +6,22 @@ from typing import Any, TypeVar
 
 from cli import doctor, serve
 from cli.serve import StartError
+from shared import log
 from shared.deps import Deps
 from shared.domain.states import Lane
 from shared.ids import WorkspaceId, parse
-from shared.services import diagnosis, key_management, operations, rotation, workspaces
+from shared.services import billing, diagnosis, key_management, operations, rotation, workspaces
 from shared.services.rotation import Rotated
 from shared.settings import Settings
 
 Result = TypeVar("Result")
+
+
+def configured() -> Settings:
+    """The settings of this process, its log set up by them."""
+    settings = Settings()
+    log.configure(settings.log_level)
+    return settings
 
 
 def create_workspace(
@@ -32,17 +40,53 @@ def create_workspace(
 
 def create_key(settings: Settings, workspace: str, name: str, scopes: Sequence[str]) -> str:
     """Make a key; answers its text. Raises `StartError` where the workspace is no id."""
-    workspace_id = parse(workspace)
-    if workspace_id is None:
-        raise StartError(
-            "A workspace is named by its id, as `runlane workspaces create` prints it."
-        )
+    workspace_id = _id_of(workspace)
 
     async def make(state: Deps) -> str:
-        made = await key_management.create_for(state, WorkspaceId(workspace_id), name, scopes)
+        made = await key_management.create_for(state, workspace_id, name, scopes)
         return made.key
 
     return _with_deps(settings, make)
+
+
+def credit_lines(settings: Settings, workspace: str) -> list[str]:
+    """What a workspace may spend, as lines."""
+    workspace_id = _id_of(workspace)
+    view = _with_deps(settings, lambda state: billing.show(state, workspace_id))
+    left = "not metered" if view.credits_left is None else str(view.credits_left)
+    cap = view.max_request_cost_credits
+    return [
+        f"left          {left}",
+        f"held          {view.credits_held}",
+        f"a run at most {'no cap' if cap is None else cap}",
+    ]
+
+
+def grant_credits(settings: Settings, workspace: str, amount: int, comment: str) -> int:
+    """Give credits to a workspace; answers what it has now."""
+    workspace_id = _id_of(workspace)
+    return _with_deps(settings, lambda state: billing.grant(state, workspace_id, amount, comment))
+
+
+def meter(settings: Settings, workspace: str, *, metered: bool) -> None:
+    """Let a workspace pay for its runs, or no longer."""
+    workspace_id = _id_of(workspace)
+    _with_deps(settings, lambda state: billing.meter(state, workspace_id, metered=metered))
+
+
+def cap_requests(settings: Settings, workspace: str, amount: int | None) -> None:
+    """Cap what one run of a workspace may cost."""
+    workspace_id = _id_of(workspace)
+    _with_deps(settings, lambda state: billing.cap_requests(state, workspace_id, amount))
+
+
+def _id_of(workspace: str) -> WorkspaceId:
+    found = parse(workspace)
+    if found is None:
+        raise StartError(
+            "A workspace is named by its id, as `runlane workspaces create` prints it."
+        )
+    return WorkspaceId(found)
 
 
 def lane_lines(settings: Settings) -> list[str]:

@@ -37,6 +37,10 @@ class Action(StrEnum):
     KEY_CREATED = "key.created"
     KEY_REVOKED = "key.revoked"
     WORKSPACE_CREATED = "workspace.created"
+    WORKSPACE_METERED = "workspace.metered"
+    WORKSPACE_UNMETERED = "workspace.unmetered"
+    WORKSPACE_CAPPED = "workspace.capped"
+    CREDITS_GRANTED = "credits.granted"
     LANE_PAUSED = "lane.paused"
     LANE_RESUMED = "lane.resumed"
     SECRETS_ROTATED = "secrets.rotated"
@@ -75,6 +79,10 @@ MEANINGS: Mapping[Action, str] = {
     Action.KEY_CREATED: "An API key with these `scopes` was made.",
     Action.KEY_REVOKED: "An API key was revoked.",
     Action.WORKSPACE_CREATED: "The operator made the workspace.",
+    Action.WORKSPACE_METERED: "The operator lets the workspace pay for its runs.",
+    Action.WORKSPACE_UNMETERED: "The operator lets its runs go unpaid.",
+    Action.WORKSPACE_CAPPED: "The operator set what one run may cost, `credits`; null is no cap.",
+    Action.CREDITS_GRANTED: "The operator gave `credits`, or took them, with a `comment`.",
     Action.LANE_PAUSED: "The operator paused a lane, for every workspace.",
     Action.LANE_RESUMED: "The operator let a lane go on.",
     Action.SECRETS_ROTATED: "The operator sealed secrets anew, under the master key `to`.",

@@ -4,6 +4,7 @@ from sqlalchemy import MetaData
 
 from shared.store.tables.audit import AuditRow
 from shared.store.tables.base import Table
+from shared.store.tables.money import AccountRow, BudgetRow, HoldRow, LedgerRow
 from shared.store.tables.pins import PinChangeRow, PinRow
 from shared.store.tables.prompts import (
     PromptAliasRow,
@@ -41,9 +42,11 @@ METADATA: MetaData = Table.metadata
 
 __all__ = [
     "METADATA",
+    "AccountRow",
     "ApiKeyRow",
     "AttemptRow",
     "AuditRow",
+    "BudgetRow",
     "DeliveryRow",
     "DeliveryTryRow",
     "EndpointRow",
@@ -51,8 +54,10 @@ __all__ = [
     "EnvironmentVariableRow",
     "EventRow",
     "FailingEndpointRow",
+    "HoldRow",
     "IdempotencyKeyRow",
     "LanePauseRow",
+    "LedgerRow",
     "MessageRow",
     "PinChangeRow",
     "PinRow",

@@ -149,6 +149,12 @@ class RunRow(Table, table=True):
             postgresql_where=text("needs_turn AND status = 'scheduled'"),
         ),
         Index(
+            "ix_runs_budget_hold",
+            "workspace_id",
+            "id",
+            postgresql_where=text("status = 'queued' AND status_reason = 'budget_hold'"),
+        ),
+        Index(
             "ix_runs_session",
             "session_id",
             postgresql_where=text("status = 'running'"),
@@ -221,6 +227,7 @@ class RunRow(Table, table=True):
     token_usage: str | None = Field(default=None, sa_type=JSON)
     cost: str | None = Field(default=None, sa_type=JSON)
     cost_nanousd: int | None = Field(default=None, sa_type=BigInteger)
+    max_nanousd: int | None = Field(default=None, sa_type=BigInteger)  # what it may cost at most
 
     created_at: datetime = Field(
         default=None, sa_type=UtcDateTime, sa_column_kwargs={"server_default": func.now()}

@@ -4,6 +4,7 @@ from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     ForeignKey,
     Index,
@@ -19,7 +20,10 @@ from shared.store.tables.base import Table, TextArray, UtcDateTime, UuidArray, t
 
 
 class WorkspaceRow(Table, table=True):
-    """A tenant. `catalog_version` grows with every change that a submission could notice."""
+    """A tenant. `catalog_version` grows with every change that a submission could notice.
+
+    `accounted` says that its money is watched: it is metered, or has a budget.
+    """
 
     __tablename__ = "workspaces"
     __table_args__ = (CheckConstraint("name <> ''", name="named"),)
@@ -28,6 +32,8 @@ class WorkspaceRow(Table, table=True):
     name: str = Field(sa_type=Text)
     server_credentials: bool = Field(default=False, sa_column_kwargs={"server_default": "false"})
     catalog_version: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    accounted: bool = Field(default=False, sa_column_kwargs={"server_default": "false"})
+    max_request_nanousd: int | None = Field(default=None, sa_type=BigInteger)
     created_at: datetime = Field(
         default=None, sa_type=UtcDateTime, sa_column_kwargs={"server_default": func.now()}
     )
