@@ -29,12 +29,9 @@ setup: .venv/dev ## Install everything for development into .venv
 run: .venv/run ## Start Runlane here: API, worker, private PostgreSQL and Valkey
 	@exec $(BIN)/runlane dev
 
-test coverage: export PYTHONDONTWRITEBYTECODE := # dozens of processes start: let them keep what is compiled
-test: .venv/dev ## Run every test
-	$(BIN)/python -m pytest -n $(N) --ignore=tests/faults/wide tests
-
-coverage: .venv/dev ## Run every test and tell what none of them reaches; takes 1.4 times as long
-	$(BIN)/python -m pytest -n $(N) --cov --cov-report=term --cov-fail-under=90 --ignore=tests/faults/wide tests
+test: export PYTHONDONTWRITEBYTECODE := # dozens of processes start: let them keep what is compiled
+test: .venv/dev ## Run every test; make test COVERAGE=1 counts the lines they reach, which takes longer
+	$(BIN)/python -m pytest -n $(N) $(if $(COVERAGE),--cov --cov-report=term --cov-fail-under=90) --ignore=tests/faults/wide tests
 
 check: lint format-check types imports ## Lint, format, types and import contracts
 
@@ -102,4 +99,4 @@ clean: ## Remove caches and the virtual environment, never data
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis htmlcov .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup run test coverage check lint format format-check types imports migrate revision e2e faults faults-wide chaos fuzz docs lock clean
+.PHONY: help setup run test check lint format format-check types imports migrate revision e2e faults faults-wide chaos fuzz docs lock clean
