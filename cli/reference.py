@@ -20,7 +20,7 @@ from api.auth import SCOPE
 from api.error_catalog import REQUEST_ERRORS, RUN_ERRORS
 from cli import reference_database
 from cli.main import app as command_line
-from shared.domain import audit
+from shared.domain import audit, parameters
 from shared.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,6 +49,7 @@ def pages() -> Mapping[str, str]:
         "errors.md": _errors,
         "events.md": _events,
         "make.md": _make,
+        "parameters.md": _parameters,
         "routes.md": _routes,
         "settings.md": _settings,
     }
@@ -233,6 +234,39 @@ def _make() -> Iterable[str]:
         for match in _TARGET.finditer((ROOT / "Makefile").read_text())
     ]
     yield from table(("Target", "What it does"), rows)
+
+
+def _parameters() -> Iterable[str]:
+    yield "# Model parameters"
+    yield ""
+    yield (
+        "What `modelParams` of a template and `params` of a run may name, by the provider of the"
+        " model, and what becomes of it in the request. Servers of `PROVIDERS` are like OpenAI, but"
+        " that they are told `max_tokens`. What a provider does not take is refused with 422 when"
+        " the version is saved or the run is submitted, never left out; with `fallbacks` every"
+        " model has to take it. `modelParams.sim` steers the simulated provider, and nobody else."
+    )
+    yield ""
+    vendors = (parameters.Kind.OPENAI, parameters.Kind.ANTHROPIC)
+    rows = [
+        (f"`{name}`", *(_taken(parameters.TAKEN[kind].get(field)) for kind in vendors))
+        for field, name in parameters.OUTSIDE.items()
+    ]
+    yield from table(("Parameter", "`openai/…`", "`anthropic/…`"), rows)
+
+
+def _taken(taken: parameters.Taken | None) -> str:
+    if taken is None:
+        return "refused"
+    said = f"`{taken.name}`"
+    if taken.most is not None:
+        said += f", up to {taken.most:g}"
+    if taken.words is not None:
+        said += ": " + ", ".join(
+            f"`{word}`" if word == theirs else f"`{word}` (`{theirs}`)"
+            for word, theirs in taken.words.items()
+        )
+    return said
 
 
 def _cli() -> Iterable[str]:

@@ -65,7 +65,22 @@ _SETTINGS: st.SearchStrategy[Body] = st.fixed_dictionaries(
         "timeoutSeconds": st.integers(5, 3600),
     },
 )
-_TEMPLATE = st.builds(lambda model, settings: {**model, **settings}, _MODEL, _SETTINGS)
+
+
+def _template(model: Body, settings: Body) -> Body:
+    """Leave out what Anthropic's models do not take, where one of them may be called."""
+    body = {**model, **settings}
+    names = [body["model"], *body.get("fallbacks", ())]
+    if any(name.startswith("anthropic/") for name in names) and "modelParams" in body:
+        params = dict(body["modelParams"])
+        params.pop("verbosity", None)
+        if params.get("temperature", 0) > 1:
+            del params["temperature"]
+        body["modelParams"] = params
+    return body
+
+
+_TEMPLATE = st.builds(_template, _MODEL, _SETTINGS)
 # Names that differ in case only, that are devices on Windows, or that end as files do.
 _ODD_NAMES = ("main", "Main", "MAIN", "con", "nul.x", "LPT1", "main.1.user", "main.system", "a.")
 _NAME = st.sampled_from(_ODD_NAMES) | st.from_regex(

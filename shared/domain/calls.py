@@ -1,17 +1,28 @@
 """What a provider is asked: decided here once, for the worker's call and for a preview of it."""
 
 from collections.abc import Collection, Sequence
+from typing import Protocol
 
 import msgspec
 
-from shared.domain import models, simulated, versions
+from shared.domain import flaws, models, parameters, simulated, versions
 from shared.domain.completions import Message, ModelParams
 from shared.domain.history import BYTES_PER_TOKEN, TOKENS_PER_MESSAGE
 from shared.domain.models import ModelName
 from shared.domain.templates import byte_length
 from shared.domain.versions import TemplateBody
+from shared.errors import Flaw
 
 ANTHROPIC_MAX_TOKENS = 8192  # its API wants a number; what every current model accepts
+
+
+class Asked(Protocol):
+    """What a caller may want otherwise than the template."""
+
+    @property
+    def model(self) -> str | None: ...
+    @property
+    def params(self) -> ModelParams | None: ...
 
 
 def model_of(template: TemplateBody, override: str | None, providers: Collection[str]) -> ModelName:
@@ -19,6 +30,24 @@ def model_of(template: TemplateBody, override: str | None, providers: Collection
     if override is not None:
         return models.parse_name(override, default=template.provider, known=providers)
     return ModelName(template.provider or "", template.model)
+
+
+def choose(template: TemplateBody, asked: Asked, providers: Collection[str]) -> ModelName:
+    """The model to call as the caller wants to call it.
+
+    Raises `UnacceptableError` for a model that cannot be one, and for parameters that it, or a
+    fallback of it, does not take. A version's own were checked with its models when it was saved.
+    """
+    model = model_of(template, asked.model, providers)
+    found: list[Flaw] = []
+    if asked.params is not None:
+        rest = () if asked.model is not None else template.fallbacks
+        chain = (model, *(ModelName(*name.split("/", 1)) for name in rest))
+        found += parameters.flaws(asked.params, chain, "/params")
+    if asked.model is not None and not found:
+        found += parameters.flaws(params_of(template, asked.params), [model], "/model", whole=True)
+    flaws.refuse(*found)
+    return model
 
 
 def params_of(template: TemplateBody, overrides: ModelParams | None) -> ModelParams:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from shared.domain import documents, models, schemas, templates
+from shared.domain import documents, models, parameters, schemas, templates
 from shared.domain.completions import Message, ModelParams
 from shared.domain.history import NO_LIMITS, TURN_ROWS, History
 from shared.domain.states import READS_HISTORY, Memory
@@ -324,18 +324,17 @@ def _with_models(
             template.model, provider=provider, pointer=f"{base}/model", known=known
         )
         fallbacks = tuple(
-            str(
-                models.parse_name(
-                    name, default=model.provider, pointer=f"{base}/fallbacks/{number}", known=known
-                )
+            models.parse_name(
+                name, default=model.provider, pointer=f"{base}/fallbacks/{number}", known=known
             )
             for number, name in enumerate(template.fallbacks)
         )
     except UnacceptableError as error:
         flaws += error.flaws
         return template
+    flaws += parameters.flaws(template.model_params, (model, *fallbacks), f"{base}/modelParams")
     return msgspec.structs.replace(
-        template, provider=model.provider, model=model.model, fallbacks=fallbacks
+        template, provider=model.provider, model=model.model, fallbacks=tuple(map(str, fallbacks))
     )
 
 

@@ -77,7 +77,7 @@ async def preview(
 async def _shown(deps: Deps, principal: Principal, found: Located, body: Submission) -> Preview:
     whole = versions.from_json(found.body)
     compiled = versions.compile_version(whole)
-    model = calls.model_of(compiled.settings, body.model, deps.settings.provider_names)
+    model = calls.choose(compiled.settings, body, deps.settings.provider_names)
     params = calls.params_of(compiled.settings, body.params)
     own = versions.render_messages(compiled, body.inputs)
     said = await _history(deps, principal, compiled.settings, found.environment_id, body)

@@ -10,6 +10,7 @@ from shared.domain import prompts as rules
 from shared.domain.audit import Action
 from shared.domain.paging import Page, Slice
 from shared.domain.preconditions import WHATEVER, Expected
+from shared.domain.versions import VersionBody
 from shared.errors import ConflictError, Flaw, NotFoundError
 from shared.ids import VersionId, WorkspaceId, parse
 from shared.services import audit, prompt_views, views
@@ -181,6 +182,7 @@ async def publish(
         row = await find_version(tx, prompt, rules.number_of(number))
         expected.demand(prompt_views.of_whole_version(row))
         if row.published_at is None:
+            _demand_today_s_rules(row)
             await prompts.publish(tx, row)
             await audit.note(tx, principal, Action.VERSION_PUBLISHED, audit.of_version(prompt, row))
         return prompt_views.of_version(row)
@@ -337,6 +339,12 @@ async def find_version(tx: Tx, prompt: PromptRow, named: int | str | None) -> Pr
     if row is None or row.prompt_id != prompt.id:
         raise NotFoundError
     return row
+
+
+def _demand_today_s_rules(draft: PromptVersionRow) -> None:
+    """Refuse a draft that was saved when less was looked at; servers by name may have gone."""
+    stored = msgspec.convert(draft.body, VersionBody)
+    versions.parse(msgspec.to_builtins(versions.as_written(stored)), providers=None)
 
 
 async def _tagged(tx: Tx, prompt: PromptRow, tag: str) -> Tagged | None:

@@ -176,7 +176,7 @@ def _new_run(
     template = target.compiled.settings
     memory = template.memory
     run_at = submissions.start_of(body)
-    model = calls.model_of(template, body.model, settings.provider_names)
+    model = calls.choose(template, body, settings.provider_names)
     return NewRun(
         id=str(run_id),
         workspace_id=str(principal.workspace_id),

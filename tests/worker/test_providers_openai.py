@@ -32,7 +32,6 @@ async def test_all_parameters_are_sent_in_openais_words(vendors: VendorServer) -
         top_p=0.9,
         verbosity="low",
         reasoning_effort="minimal",
-        reasoning_summary="auto",
         service_tier="flex",
         sim={"outputTokens": 3},
     )

@@ -6,6 +6,7 @@ import anthropic
 import msgspec
 
 from shared.clock import Clock
+from shared.domain import parameters
 from shared.domain.calls import ANTHROPIC_MAX_TOKENS
 from shared.domain.completions import Completion, CompletionRequest, Message, Usage
 from shared.domain.states import IncompleteReason
@@ -13,6 +14,7 @@ from worker.providers import wire
 from worker.providers.caller import Caller
 from worker.providers.transport import Answer, HttpClient
 
+NO_EFFORT = "none"
 JSON_INSTRUCTION = "Answer with one JSON object and nothing else."
 
 _INCOMPLETE = {
@@ -20,9 +22,6 @@ _INCOMPLETE = {
     "model_context_window_exceeded": IncompleteReason.MAX_TOKENS,
     "refusal": IncompleteReason.CONTENT_FILTER,
 }
-# Words of OpenAI's that mean the same here; any other goes through, for the vendor to judge.
-_SERVICE_TIERS = {"default": "standard_only", "priority": "auto"}
-_EFFORTS = {"minimal": "low", "none": None}
 
 
 class _Body(msgspec.Struct, omit_defaults=True):
@@ -34,6 +33,7 @@ class _Body(msgspec.Struct, omit_defaults=True):
     top_p: float | None = None
     service_tier: str | None = None
     output_config: dict[str, Any] | None = None
+    thinking: dict[str, str] | None = None
 
 
 class _OutputDetails(msgspec.Struct):
@@ -86,8 +86,7 @@ class AnthropicProvider:
 
 
 def _body(request: CompletionRequest) -> _Body:
-    """Say it in Anthropic's words, which know neither verbosity nor a summary of the reasoning."""
-    params = request.params
+    """Say it in Anthropic's words."""
     wanted = request.response_format or {}
     system = [message.content for message in request.messages if message.role == "system"]
     if wanted.get("type") == "json_object":
@@ -95,21 +94,17 @@ def _body(request: CompletionRequest) -> _Body:
     output: dict[str, Any] = {}
     if wanted.get("type") == "json_schema":
         output["format"] = {"type": "json_schema", "schema": wire.schema_of(wanted)}
-    effort = params.reasoning_effort and _EFFORTS.get(
-        params.reasoning_effort, params.reasoning_effort
-    )
-    if effort:
+    params = parameters.said(parameters.Kind.ANTHROPIC, request.params)
+    effort = params.pop("effort", None)
+    if effort is not None and effort != NO_EFFORT:
         output["effort"] = effort
-    tier = params.service_tier and _SERVICE_TIERS.get(params.service_tier, params.service_tier)
     return _Body(
         model=request.model,
         messages=tuple(message for message in request.messages if message.role != "system"),
-        max_tokens=params.max_completion_tokens or ANTHROPIC_MAX_TOKENS,
         system="\n\n".join(system) or None,
-        temperature=params.temperature,
-        top_p=params.top_p,
-        service_tier=tier,
         output_config=output or None,
+        thinking={"type": "disabled"} if effort == NO_EFFORT else None,
+        **{"max_tokens": ANTHROPIC_MAX_TOKENS, **params},
     )
 
 

@@ -6,6 +6,7 @@ import msgspec
 import openai
 
 from shared.clock import Clock
+from shared.domain import parameters
 from shared.domain.completions import Completion, CompletionRequest, Message, Usage
 from shared.domain.states import IncompleteReason
 from shared.settings import CompatibleServer
@@ -122,18 +123,12 @@ def _sdk(base_url: str) -> openai.AsyncOpenAI:
 
 
 def _body(request: CompletionRequest) -> _Body:
-    """Say it in OpenAI's words. Chat Completions know no summary of the reasoning."""
-    params = request.params
+    """Say it in OpenAI's words."""
     return _Body(
         model=request.model,
         messages=request.messages,
-        max_completion_tokens=params.max_completion_tokens,
-        temperature=params.temperature,
-        top_p=params.top_p,
-        verbosity=params.verbosity,
-        reasoning_effort=params.reasoning_effort,
-        service_tier=params.service_tier,
         response_format=_response_format(request),
+        **parameters.said(parameters.Kind.OPENAI, request.params),
     )
 
 
