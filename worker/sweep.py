@@ -152,7 +152,7 @@ class Sweeper:
                 self._positions[lane] = (due[-1].at_us, due[-1].run_id)
 
     async def _ring_missing(self, due: Sequence[sweeping.Due]) -> None:
-        waiting = [Ring(run.run_id, run.lane, run.due_ms) for run in due]
+        waiting = [Ring(run.run_id, run.lane, run.due_ms) for run in due if run.turn_has_come]
         missing = await self._deps.lanes.missing(waiting)
         if missing:
             _log.info("rang_again", runs=len(missing))

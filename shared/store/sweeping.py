@@ -9,7 +9,7 @@ from shared.domain.states import Lane
 from shared.ids import RunId
 from shared.store.database import Store
 from shared.store.ending import NEXT_TURN, ending
-from shared.store.run_json import LIVE_SQL
+from shared.store.run_json import LIVE_SQL, NO_EARLIER_TURN
 
 LEADER_LOCK = 0x726C7377656570
 """The advisory lock of the one process that sweeps: "rlsweep" in ASCII."""
@@ -18,23 +18,29 @@ _next = msgspec.json.Decoder(tuple[RunId, Lane])
 
 
 class Due(msgspec.Struct, frozen=True):
-    """A run that waits; `due_ms` may lie in the future. `at_us` is its place in the walk."""
+    """A run that waits; `due_ms` may lie in the future. `at_us` is its place in the walk.
+
+    `turn_has_come` is false while an earlier turn of its thread lives: whose end rings it.
+    """
 
     run_id: RunId
     lane: Lane
     due_ms: int
     at_us: int
+    turn_has_come: bool
 
 
 # The horizon makes room for runs that are about to fall due; a ring for them is a delayed one.
-_DUE = """
+# Turns are judged outside the limit: inside it a long thread would be walked through in one step.
+_DUE = f"""
 SELECT r.id, r.priority, ceil(extract(epoch FROM r.available_at) * 1000)::bigint,
-  (extract(epoch FROM r.available_at) * 1000000)::bigint
-FROM runs r WHERE r.status IN ('queued', 'scheduled') AND r.priority = %(lane)s
-  AND r.available_at <= now() + interval '10 seconds'
-  AND (r.available_at, r.id) >
-    (timestamptz 'epoch' + %(after_us)s * interval '1 microsecond', %(after_id)s)
-ORDER BY r.available_at, r.id LIMIT %(limit)s
+  (extract(epoch FROM r.available_at) * 1000000)::bigint, {NO_EARLIER_TURN}
+FROM (SELECT * FROM runs d WHERE d.status IN ('queued', 'scheduled') AND d.priority = %(lane)s
+    AND d.available_at <= now() + interval '10 seconds'
+    AND (d.available_at, d.id) >
+      (timestamptz 'epoch' + %(after_us)s * interval '1 microsecond', %(after_id)s)
+  ORDER BY d.available_at, d.id LIMIT %(limit)s) AS r
+ORDER BY r.available_at, r.id
 """
 
 
@@ -43,7 +49,7 @@ async def due(store: Store, lane: Lane, after: tuple[int, UUID], limit: int) -> 
     rows = await store.fetch(
         _DUE, {"lane": lane.value, "after_us": after[0], "after_id": after[1], "limit": limit}
     )
-    return [Due(run_id, Lane(name), due_ms, at_us) for run_id, name, due_ms, at_us in rows]
+    return [Due(row[0], Lane(row[1]), *row[2:]) for row in rows]
 
 
 _EXPIRE = f"""

@@ -75,6 +75,20 @@ async def test_what_redis_forgets_later_is_rung_again(rig: Rig, lanes: Lanes) ->
         await until(lambda: _rung(lanes, ids))
 
 
+async def test_of_a_long_thread_only_the_turn_that_has_come_is_rung(rig: Rig, lanes: Lanes) -> None:
+    thread = str(new_id())
+    turns = await _many(rig, BATCH + 20, thread_id=thread, turns=True)
+    behind = await _many(rig, 2)
+
+    async with _sweeping(rig.deps):
+        await until(lambda: _rung(lanes, behind))
+        waiting = await lanes.zrange("rl:normal", 0, -1)
+        await rig.change(turns[0], "status = 'expired', finished_at = now()")
+        await until(lambda: _rung(lanes, [turns[1]]))
+
+    assert {str(run_id).encode() for run_id in (turns[0], *behind)} == set(waiting)
+
+
 async def test_a_single_missing_ring_is_found(rig: Rig, lanes: Lanes) -> None:
     ids = await _many(rig, 5)
     async with _sweeping(rig.deps):

@@ -9,7 +9,16 @@ import pytest
 
 import migrations
 from cli.embedded import EmbeddedServers
-from shared.store import claiming, closing, database, deliveries, ending, listing
+from shared.store import (
+    claiming,
+    closing,
+    database,
+    deliveries,
+    ending,
+    history,
+    listing,
+    sweeping,
+)
 
 GROWING = {"runs", "attempts", "events", "deliveries", "delivery_tries"}
 HOT = {
@@ -75,6 +84,29 @@ def test_who_waits_ahead_is_read_in_the_order_of_the_lane_and_no_further(young_u
 
     (scan,) = _scans(plan)
     assert ("ix_runs_due", False) == (scan["Index Name"], "Sort" in str(plan))
+
+
+def test_a_sweep_walks_a_lane_in_its_order_and_looks_earlier_turns_up(young_url: str) -> None:
+    plan = _plan(young_url, sweeping._DUE)  # noqa: SLF001
+
+    earlier, lane = sorted(_scans(plan), key=lambda scan: scan["Alias"], reverse=True)
+    assert ("ix_runs_due", "uq_runs_turn") == (lane["Index Name"], earlier["Index Name"])
+    assert re.search(r"\bthread_id = .*\bturn < ", _condition(earlier))
+    assert 1 >= str(plan).count("'Sort'")  # of a batch, never of a lane
+
+
+@pytest.mark.parametrize("name", ["_BEFORE_RUN", "_IN_THREAD"])
+def test_a_thread_s_history_is_read_from_its_end(name: str, young_url: str) -> None:
+    scans = list(_scans(_plan(young_url, getattr(history, name))))
+
+    of_messages = [scan for scan in scans if scan["Relation Name"] == "messages"]
+    assert ["pk_messages"] * 2 == [scan["Index Name"] for scan in of_messages]
+    assert "Backward" in [scan["Scan Direction"] for scan in of_messages]
+    for scan in of_messages:
+        assert re.search(r"\bchannel = .*\bturn < ", _condition(scan)), str(scan)
+    for scan in scans:
+        if scan["Relation Name"] == "runs":
+            assert re.search(r"\bid = ", _condition(scan)), str(scan)
 
 
 def _plan(url: str, statement: str) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 from shared.domain.states import Lane
 from shared.ids import RunId, new_id
 from shared.store import ending, sweeping
-from tests.shared.store.rig import Rig, back, base64
+from tests.shared.store.rig import Rig, back, base64, outcome
 
 START = (0, UUID(int=0))
 
@@ -47,6 +47,26 @@ async def test_a_walk_sees_its_own_lane_and_only_what_waits_and_is_near(rig: Rig
     await rig.finished()
 
     assert [scheduled, near] == await _walk(rig, Lane.NORMAL, 10)
+
+
+async def test_the_walk_says_whose_turn_has_come_and_passes_over_nobody(rig: Rig) -> None:
+    thread = str(new_id())
+    first = await rig.claimed(thread_id=thread, turns=True)
+    second = await rig.queued(thread_id=thread, turns=True)
+    other_channel = await rig.queued(thread_id=thread, channel="b", turns=True)
+    stateless = await rig.queued(thread_id=thread)
+
+    before = await sweeping.due(rig.store, Lane.NORMAL, START, 10)
+    await rig.settle(outcome(first, attempt=0))
+    after = await sweeping.due(rig.store, Lane.NORMAL, START, 10)
+
+    waiting = [second, other_channel, stateless]
+    assert list(zip(waiting, [False, True, True], strict=True)) == [
+        (run.run_id, run.turn_has_come) for run in before
+    ]
+    assert list(zip(waiting, [True, True, True], strict=True)) == [
+        (run.run_id, run.turn_has_come) for run in after
+    ]
 
 
 async def test_a_due_moment_is_rounded_up_to_milliseconds(rig: Rig) -> None:
