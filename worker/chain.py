@@ -48,7 +48,8 @@ class Then(Enum):
 class Tried(msgspec.Struct, frozen=True):
     """An earlier call of a run; `outcome` is null while it is under way.
 
-    `miss` is an answer that is not what the template's `responseFormat` wants, and why.
+    `unpriced` are tokens without a price; `miss` is an answer that is not what the template wants,
+    and why.
     """
 
     provider: str
@@ -57,6 +58,7 @@ class Tried(msgspec.Struct, frozen=True):
     error_code: str | None
     cost: dict[str, Decimal] | None = None
     miss: tuple[str | None, str] | None = None
+    unpriced: bool = False
 
     @property
     def name(self) -> str:
@@ -71,9 +73,12 @@ def tried(run: ClaimedRun) -> tuple[Tried, ...]:
     return () if run.tried is None else _tried.decode(run.tried)
 
 
-def cost_so_far(run: ClaimedRun) -> Cost:
-    """What these calls cost, as far as it is known."""
-    return money.sum_costs(money.read_cost(one.cost) for one in tried(run) if one.cost is not None)
+def cost_so_far(run: ClaimedRun) -> Cost | None:
+    """What these calls cost; `None` where one used tokens that nobody knows the price of."""
+    calls = tried(run)
+    if any(one.unpriced for one in calls):
+        return None
+    return money.sum_costs(money.read_cost(one.cost) for one in calls if one.cost is not None)
 
 
 def miss_of(run: ClaimedRun) -> tuple[str, str] | None:

@@ -1,6 +1,7 @@
 """What an answer or a failure means for a run: the one retry loop, as a pure decision."""
 
 from random import Random
+from typing import Any
 
 import msgspec
 
@@ -51,8 +52,7 @@ def answered(
         output=completion.text,
         incomplete_reason=None if incomplete is None else incomplete.value,
         token_usage=usage,
-        cost=None if cost is None else money.run_cost_json(cost, retries),
-        cost_nanousd=None if cost is None else cost.total + retries.total,
+        **_spent(cost, retries),
         outcome=status.value,
         billed=Billed.YES.value,
         usage=usage,
@@ -62,10 +62,19 @@ def answered(
         price_version=None if prices is None else prices.version,
         provider_request_id=completion.provider_request_id,
     )
-    return outcome if miss is None else _missed(run, outcome, miss, (cost, retries))
+    spent = money.total_of(cost, retries)
+    return outcome if miss is None else _missed(run, outcome, miss, spent)
 
 
-def _missed(run: ClaimedRun, answer: Outcome, why: str, costs: tuple[Cost | None, Cost]) -> Outcome:
+def _spent(success: Cost | None, retries: Cost | None) -> dict[str, Any]:
+    """A run's cost so far, or that it is not known."""
+    if success is None or retries is None:
+        return {"unpriced": True}
+    total = success.total + retries.total
+    return {"cost": money.run_cost_json(success, retries), "cost_nanousd": total}
+
+
+def _missed(run: ClaimedRun, answer: Outcome, why: str, spent: Cost | None) -> Outcome:
     """The answer is not what was asked for: have it corrected once, then hand it on as it is."""
     noted = msgspec.structs.replace(
         answer,
@@ -80,10 +89,12 @@ def _missed(run: ClaimedRun, answer: Outcome, why: str, costs: tuple[Cost | None
             status=RunStatus.INCOMPLETE.value,
             incomplete_reason=IncompleteReason.SCHEMA.value,
         )
-    cost, retries = costs
-    spent = None if cost is None else money.run_cost_json(Cost(), money.sum_costs([cost, retries]))
     return msgspec.structs.replace(
-        noted, status=RunStatus.QUEUED.value, model=None, token_usage=None, cost=spent
+        noted,
+        status=RunStatus.QUEUED.value,
+        model=None,
+        token_usage=None,
+        **_spent(Cost(), spent),
     )
 
 
@@ -126,7 +137,8 @@ def failed(
 def _ended(run: ClaimedRun, number: int, error: ProviderError, prices: Prices | None) -> Outcome:
     """The failed attempt, and its run back in the queue."""
     cost = None if prices is None or error.usage is None else cost_of(error.usage, prices)
-    retries = money.sum_costs([chain.cost_so_far(run), cost or Cost()])
+    paid = Cost() if error.usage is None else cost
+    is_free = prices is None and error.usage is None
     return Outcome(
         run_id=str(run.id),
         session_id=str(run.session_id),
@@ -137,8 +149,7 @@ def _ended(run: ClaimedRun, number: int, error: ProviderError, prices: Prices | 
         outcome=error.kind.value,
         billed=error.billed.value,
         usage=None if error.usage is None else money.usage_json(error.usage, None),
-        cost=None if prices is None else money.run_cost_json(Cost(), retries),
-        cost_nanousd=None if prices is None else retries.total,
+        **({} if is_free else _spent(Cost(), money.total_of(chain.cost_so_far(run), paid))),
         attempt_cost=None if cost is None else money.cost_json(cost),
         attempt_cost_nanousd=None if cost is None else cost.total,
         price_version=None if prices is None or cost is None else prices.version,
@@ -241,8 +252,7 @@ def canceled(run: ClaimedRun, number: int, *, sent: bool) -> Outcome:
         uncounted=1 if number and not sent else 0,
         outcome=AttemptOutcome.CANCELED.value if number else None,
         billed=(Billed.UNKNOWN if sent else Billed.NO).value if number else None,
-        cost=None if retries.total == 0 else money.run_cost_json(Cost(), retries),
-        cost_nanousd=retries.total or None,
+        **({} if retries == Cost() else _spent(Cost(), retries)),
     )
 
 

@@ -44,6 +44,12 @@ def sum_costs(costs: Iterable[Cost]) -> Cost:
     return sum_of([Cost(), *costs])
 
 
+def total_of(*costs: Cost | None) -> Cost | None:
+    """Add up what is known entirely; with one that is not, nothing is."""
+    known = [cost for cost in costs if cost is not None]
+    return sum_costs(known) if len(known) == len(costs) else None
+
+
 def usage_json(usage: Usage, service_tier: str | None) -> Raw:
     """Tokens as API.md §5.4 counts them: `input` with what was cached, `output` with reasoning."""
     whole_input = usage.input + usage.cache_read + usage.cache_write

@@ -16,8 +16,8 @@ class ClaimedRun(msgspec.Struct, frozen=True):
     """A run that is ours, with all that executing it needs.
 
     `tried` is JSON: its earlier calls in order, with `provider`, `model`, `outcome`, `error_code`,
-    `cost` and, of an answer that missed its schema, the answer and what was wrong as `miss`; null
-    when there are none.
+    `cost`, whether it is `unpriced` and, of an answer that missed its schema, the answer and what
+    was wrong as `miss`; null when there are none.
     """
 
     id: RunId
@@ -77,6 +77,7 @@ _COLUMNS = """
   CASE WHEN t.attempts > 0 THEN (SELECT json_agg(json_build_object(
       'provider', a.provider, 'model', a.model, 'outcome', a.outcome,
       'error_code', a.error_code, 'cost', a.cost,
+      'unpriced', a.usage IS NOT NULL AND a.cost IS NULL,
       'miss', CASE WHEN a.error_code = 'schema_mismatch'
         THEN json_build_array(a.late_output, a.error_message) END) ORDER BY a.number)
     FROM attempts a WHERE a.run_id = t.id)::text END,

@@ -32,6 +32,7 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `status` is a terminal one or `queued`. `Raw` fields hold JSON; `attempt` 0 means that no
     provider call belongs to this outcome. `turn` holds the messages a thread is to remember.
+    `unpriced` says that a call was paid for whose price nobody knows: then nobody knows the run's.
     An `output` of a run that is queued again is kept with its attempt only.
     """
 
@@ -53,6 +54,7 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     token_usage: Raw | None = None
     cost: Raw | None = None
     cost_nanousd: int | None = None
+    unpriced: bool = False
     outcome: str | None = None
     billed: str | None = None
     usage: Raw | None = None
@@ -163,7 +165,8 @@ _ITEM = """json_to_recordset(%(items)s::json) AS x(
   delay_ms bigint,
   uncounted int, model text, output text, incomplete_reason text, error_code text,
   error_message text, error_origin text, last_error text, token_usage json, cost json,
-  cost_nanousd bigint, outcome text, billed text, usage json, usage_raw text, attempt_cost json,
+  cost_nanousd bigint, unpriced boolean, outcome text, billed text, usage json, usage_raw text,
+  attempt_cost json,
   attempt_cost_nanousd bigint, price_version text, provider_request_id text,
   attempt_error_code text, attempt_error text, turn json)"""
 
@@ -190,7 +193,9 @@ WITH item AS MATERIALIZED (SELECT * FROM {_ITEM}),
       incomplete_reason = i.incomplete_reason,
       error_code = i.error_code, error_message = i.error_message, error_origin = i.error_origin,
       last_error = coalesce(i.last_error, r.last_error), token_usage = i.token_usage,
-      cost = coalesce(i.cost, r.cost), cost_nanousd = coalesce(i.cost_nanousd, r.cost_nanousd)
+      cost = CASE WHEN i.unpriced IS NOT TRUE THEN coalesce(i.cost, r.cost) END,
+      cost_nanousd = CASE WHEN i.unpriced IS NOT TRUE
+        THEN coalesce(i.cost_nanousd, r.cost_nanousd) END
     FROM item i JOIN held h ON h.id = i.run_id AND h.claim_no = i.claim_no
     WHERE r.id = i.run_id AND r.claim_no = i.claim_no
       AND r.session_id IS NOT DISTINCT FROM i.session_id

@@ -10,7 +10,7 @@ from shared.ids import RunId
 from shared.settings import Settings
 from shared.store import reading
 from tests.shared.store.rig import Rig, a_rig
-from tests.vendors import Step, VendorServer, fails, named
+from tests.vendors import Step, VendorServer, answers, fails, named
 from tests.worker.execute_rig import hands, with_keys
 
 OTHER = {"openai": "anthropic", "anthropic": "openai"}
@@ -198,3 +198,35 @@ async def test_a_fallback_nobody_has_a_key_for_is_passed_over(
     run = await _carried(rig, deps, run_id, 2)
 
     assert ("succeeded", f"{vendor}/last-model") == (run["status"], run["model"])
+
+
+PRICED, ALSO_PRICED = "openai/gpt-4o-mini", "openai/gpt-4o"
+UNPRICED = "openai/nobody-knows"
+GOOD, BAD = answers('{"a": 1}'), answers("[1]")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_known"),
+    [(PRICED, UNPRICED, False), (UNPRICED, PRICED, False), (PRICED, ALSO_PRICED, True)],
+)
+async def test_a_run_s_cost_is_known_when_all_that_was_paid_for_has_a_price(
+    deps: Deps, vendors: VendorServer, first: str, second: str, *, is_known: bool
+) -> None:
+    body = {
+        "model": first,
+        "fallbacks": [second],
+        "responseFormat": {"type": "json_object"},
+        "messages": [{"role": "user", "content": "Hello"}],
+    }
+    rig = await a_rig(deps, body, server_credentials=True)
+    run_id = await _queued(rig, vendors, BAD, TOO_LONG["openai"], GOOD)
+
+    run = await _carried(rig, deps, run_id, 3)
+
+    assert ("succeeded", second) == (run["status"], run["model"])
+    prices = [attempt["cost"] for attempt in run["attempts"]]
+    assert [first != UNPRICED, False, second != UNPRICED] == [price is not None for price in prices]
+    assert is_known == (run["cost"] is not None)
+    if is_known:
+        total = prices[0]["total"] + prices[2]["total"]
+        assert pytest.approx(total) == run["cost"]["total"]
