@@ -20,6 +20,7 @@ from api.auth import SCOPE
 from api.error_catalog import REQUEST_ERRORS, RUN_ERRORS
 from cli import reference_database
 from cli.main import app as command_line
+from shared import metrics
 from shared.domain import audit, parameters
 from shared.settings import Settings
 
@@ -50,6 +51,7 @@ def pages() -> Mapping[str, str]:
         "events.md": _events,
         "make.md": _make,
         "parameters.md": _parameters,
+        "metrics.md": _metrics,
         "routes.md": _routes,
         "settings.md": _settings,
     }
@@ -92,7 +94,7 @@ def _sections() -> Iterable[tuple[str, Sequence[str]]]:
 
 def _default(field: FieldInfo) -> str:
     """Write a default as it would stand in the environment."""
-    value = field.default
+    value = "" if field.default is None else field.default
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     if isinstance(value, tuple):
@@ -267,6 +269,33 @@ def _taken(taken: parameters.Taken | None) -> str:
             for word, theirs in taken.words.items()
         )
     return said
+def _metrics() -> Iterable[str]:
+    yield "# Metrics"
+    yield ""
+    yield (
+        "Each process answers `GET /metrics` on a port of its own, `METRICS_PORT`, in the format of"
+        " Prometheus; how to set that up is told in [Watch it](../how-to/watch-it.md). All"
+        " processes have all of them: what a process does not do stays at 0, or has no series."
+        " Levels of lanes, pauses and dependencies are the same in every process, so take their"
+        " `max`; add up the rest. Counters begin at 0 with their process, and what a process"
+        " counted while its commit's answer got lost may be missing: the truth is in the database."
+        " No label holds what a tenant chose, but for models: those the price book knows have"
+        f" series of their own, up to {metrics.MAX_MODELS} a process; all others are"
+        f" `{metrics.OTHER}`."
+    )
+    yield ""
+    rows = [
+        (f"`{one.name}`", one.kind, ", ".join(f"`{name}`" for name in one.labels), one.text)
+        for one in metrics.DESCRIBED
+    ]
+    yield from table(("Metric", "Kind", "Labels", "Meaning"), rows)
+    yield ""
+    yield (
+        "A histogram is queried as `…_bucket` (with the label `le`), `…_sum` and `…_count`."
+        " Linux adds `process_cpu_seconds_total`, `process_resident_memory_bytes`,"
+        " `process_virtual_memory_bytes`, `process_start_time_seconds`, `process_open_fds` and"
+        " `process_max_fds`."
+    )
 
 
 def _cli() -> Iterable[str]:

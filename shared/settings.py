@@ -226,6 +226,16 @@ class Settings(BaseSettings):
         default=4, description="How long a checked API key is trusted without a look-up."
     )
 
+    # Watching
+    metrics_host: str = Field(default="127.0.0.1", description="Address `/metrics` listens on.")
+    metrics_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Port of this process's `/metrics`: one for each process. Empty: none; "
+        "0: any free one, which the log names.",
+    )
+
     # Connections
     api_pool: PositiveInt = Field(default=10, description="Database connections of the API.")
     worker_pool: PositiveInt = Field(default=4, description="Database connections of a worker.")
@@ -272,6 +282,11 @@ class Settings(BaseSettings):
             return environment().get(self.key_variable(provider) or "", "")
         found = {"openai": self.openai_api_key, "anthropic": self.anthropic_api_key}.get(provider)
         return "" if found is None else found.get_secret_value()
+
+    @field_validator("metrics_port", mode="before")
+    @classmethod
+    def _or_none(cls, value: object) -> object:
+        return None if value == "" else value
 
     @field_validator("webhook_allow_cidrs", "webhook_schedule_s", mode="before")
     @classmethod

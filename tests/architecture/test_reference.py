@@ -8,6 +8,7 @@ from litestar.routes import HTTPRoute
 from api.app import create_litestar
 from cli import reference
 from cli.main import app as command_line
+from shared import metrics
 from shared.domain.webhooks import EVENTS
 from shared.settings import Settings
 from shared.store.tables import METADATA
@@ -33,6 +34,17 @@ def test_every_error_code_is_described() -> None:
     named = set(re.findall(r"^\| `(\w+)` \|", MADE["errors.md"], re.MULTILINE))
 
     assert request_codes().keys() | run_codes() == named
+
+
+def test_every_metric_is_described_by_the_name_it_is_queried_by() -> None:
+    named = set(re.findall(r"^\| `(runlane_\w+)` \|", MADE["metrics.md"], re.MULTILINE))
+    made = {
+        f"{family.name}_total" if family.type == "counter" else family.name
+        for family in metrics.REGISTRY.collect()
+        if family.name.startswith("runlane_")
+    }
+
+    assert made == named
 
 
 def test_every_event_is_described() -> None:
