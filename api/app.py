@@ -16,6 +16,7 @@ from api.deadline import Deadline
 from api.guard import Guard, body_rules
 from api.requests import StrictRequest
 from api.waiters import Waiters
+from api.watching import Watched
 from shared.deps import Deps
 from shared.services.keys import Principal
 
@@ -33,7 +34,7 @@ def create_app(deps: Deps, waiters: Waiters | None = None) -> ASGIApp:
         await litestar(scope, receive, send)
 
     inner = Deadline(with_state, deps.settings.request_deadline_s)
-    return Guard(inner, body_rules(deps.settings))
+    return Watched(Guard(inner, body_rules(deps.settings)))
 
 
 @cache

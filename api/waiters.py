@@ -7,7 +7,7 @@ from typing import Self
 import psycopg
 from redis import RedisError
 
-from shared import log
+from shared import log, metrics
 from shared.deps import Deps
 from shared.ids import RunId
 from shared.store import reading
@@ -55,6 +55,10 @@ class Waiters:
         self._count -= 1
         if not events:
             del self._waiting[run_id]
+
+    async def look(self) -> None:
+        """Set the level of who waits, for a scrape."""
+        metrics.WAITERS.set(self._count)
 
     async def close(self) -> None:
         """Let nobody in any more and send on whoever waits."""

@@ -17,6 +17,7 @@ from cli import database, dev_env, first_start
 from cli.embedded import FolderLock, start
 from cli.serve import StartError, Stop, new_event_loop, opened
 from cli.serve_api import serve_api
+from cli.serve_metrics import metrics_served
 from cli.serve_worker import serve_worker
 from shared.settings import Settings
 
@@ -35,7 +36,7 @@ def run(settings: Settings) -> None:
         database.probe(database_url)
         migrations.upgrade(database_url)
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(_serve(settings, lock))
+            runner.run(_watched(settings, lock))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
         _console.print("Stopping …")
@@ -77,6 +78,11 @@ def write_private(path: Path, text: str) -> None:
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
     draft.replace(path)
+
+
+async def _watched(settings: Settings, lock: FolderLock) -> None:
+    async with metrics_served(settings):
+        await _serve(settings, lock)
 
 
 async def _serve(settings: Settings, lock: FolderLock) -> None:

@@ -221,13 +221,15 @@ def rotate_secrets() -> None:
 
 def _run(work: "Callable[[Settings, Stop], Coroutine[Any, Any, None]]") -> None:
     from cli.serve import Stop, new_event_loop
+    from cli.serve_metrics import metrics_served
 
     settings = _settings()
 
     async def until_stopped() -> None:
         stop = Stop()
         stop.listen()
-        await work(settings, stop)
+        async with metrics_served(settings):
+            await work(settings, stop)
 
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(until_stopped())

@@ -269,6 +269,8 @@ def _taken(taken: parameters.Taken | None) -> str:
             for word, theirs in taken.words.items()
         )
     return said
+
+
 def _metrics() -> Iterable[str]:
     yield "# Metrics"
     yield ""

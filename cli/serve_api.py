@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 
 import psycopg
 
@@ -10,9 +11,9 @@ from api.app import create_app
 from api.server import WebServer
 from api.waiters import Waiters
 from cli.serve import StartError, Stop, collect_rarely, opened
-from shared import log
+from shared import log, metrics
 from shared.deps import Deps
-from shared.services import keys
+from shared.services import keys, levels
 from shared.settings import Settings
 
 NOTE_USES_S = 30.0
@@ -45,7 +46,8 @@ async def serve_api(
             _log.info("api_ready", url=url)
             if ready is not None:
                 await ready(url)
-            await stop.asked.wait()
+            with metrics.looked_at(partial(levels.look, state, "api"), waiters.look):
+                await stop.asked.wait()
         finally:
             await waiters.close()
             await server.stop(settings.request_deadline_s)

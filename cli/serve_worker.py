@@ -2,12 +2,13 @@
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 
 from cli.serve import Stop, collect_rarely, opened
-from shared import log
+from shared import log, metrics
 from shared.deps import Deps
 from shared.queue.lanes import Lanes
-from shared.services import readiness
+from shared.services import levels, readiness
 from shared.settings import Settings
 from worker.main import WorkerProcess
 
@@ -23,14 +24,19 @@ async def serve_worker(settings: Settings, stop: Stop) -> None:
         collect_rarely()
         _log.info("worker_ready", slots=settings.slots)
         try:
-            await _until_stopped(process, stop)
-            draining = asyncio.ensure_future(process.drain())
-            at_once = asyncio.ensure_future(stop.now.wait())
-            await asyncio.wait({draining, at_once}, return_when=asyncio.FIRST_COMPLETED)
-            draining.cancel()
-            at_once.cancel()
+            with metrics.looked_at(partial(levels.look, state, "worker"), process.look):
+                await _worked(process, stop)
         finally:
             await process.stop()
+
+
+async def _worked(process: WorkerProcess, stop: Stop) -> None:
+    await _until_stopped(process, stop)
+    draining = asyncio.ensure_future(process.drain())
+    at_once = asyncio.ensure_future(stop.now.wait())
+    await asyncio.wait({draining, at_once}, return_when=asyncio.FIRST_COMPLETED)
+    draining.cancel()
+    at_once.cancel()
 
 
 async def _until_stopped(process: WorkerProcess, stop: Stop) -> None:

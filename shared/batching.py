@@ -30,7 +30,7 @@ class Batcher(Generic[Item, Outcome]):
     `is_shared` fails for all its items at once: repeating it for each would only add to the load.
 
     For items that nobody waits for there is `rest_s`: from one flush to the next so much passes at
-    least, and more go out together.
+    least, and more go out together. `sized` is told how many items each flush holds.
     """
 
     def __init__(
@@ -41,12 +41,14 @@ class Batcher(Generic[Item, Outcome]):
         is_shared: Callable[[Exception], bool] = lambda _: False,
         max_items: int = MAX_ITEMS,
         rest_s: float = 0.0,
+        sized: Callable[[int], object] = lambda _: None,
     ) -> None:
         self._flush = flush
         self._size_of = size_of
         self._is_shared = is_shared
         self._max_items = max_items
         self._rest_s = rest_s
+        self._sized = sized
         self._rested_at = float("-inf")
         self._waiting: deque[_Pending[Item, Outcome]] = deque()
         self._flushes: set[asyncio.Task[None]] = set()
@@ -107,6 +109,7 @@ class Batcher(Generic[Item, Outcome]):
             return
         if self._waiting and len(self._flushes) < MAX_IN_FLIGHT:
             self._start()
+        self._sized(len(batch))
         try:
             outcomes = await self._flush([pending.item for pending in batch])
             if len(outcomes) != len(batch):

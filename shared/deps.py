@@ -8,7 +8,7 @@ from random import Random
 from typing import Generic, TypeVar
 from uuid import UUID
 
-from shared import crashpoints
+from shared import crashpoints, metrics
 from shared.batching import Batcher
 from shared.clock import Clock
 from shared.domain import versions
@@ -140,7 +140,14 @@ def build(
         store=store,
         lanes=lanes,
         vault=Vault.parse(settings.master_key.get_secret_value()),
-        submissions=Batcher(insert, size_of=lambda new: len(new.inputs) + 1024, is_shared=away),
-        rings=Batcher(ring, is_shared=lambda _: True),
-        announcements=Batcher(announce, is_shared=lambda _: True),
+        submissions=Batcher(
+            insert,
+            size_of=lambda new: len(new.inputs) + 1024,
+            is_shared=away,
+            sized=metrics.sized("submissions"),
+        ),
+        rings=Batcher(ring, is_shared=lambda _: True, sized=metrics.sized("rings")),
+        announcements=Batcher(
+            announce, is_shared=lambda _: True, sized=metrics.sized("announcements")
+        ),
     )

@@ -2,7 +2,7 @@
 
 Counting is cheap enough to be always on (half a microsecond an increment, one and a half an
 observation); nothing listens until `METRICS_PORT` is set. No label ever holds what a tenant chose:
-see `bounded`.
+see `Names`.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -125,7 +125,8 @@ RING_FAILURES = Count(
 # Providers
 CALLS = Count(
     "runlane_provider_calls_total",
-    "Calls of a provider, by the outcome of their attempt.",
+    "Calls of a provider, by outcome: that of the attempt, before an answer is held against a "
+    "schema.",
     "provider",
     "model",
     "outcome",
@@ -173,7 +174,7 @@ DELIVERY_S = Spread(
 )
 SENDING = Level("runlane_deliveries_sending", "Requests to webhooks under way in this worker.")
 ENDPOINTS_PAUSED = Count(
-    "runlane_endpoints_paused_total", "Tries that led to the pause of an endpoint."
+    "runlane_endpoints_paused_total", "Pauses of endpoints, as this worker came to know of them."
 )
 ENDPOINTS_DISABLED = Count(
     "runlane_endpoints_disabled_total",
@@ -264,45 +265,39 @@ LOOP_LAG_S = Spread(
 ProcessCollector(registry=REGISTRY)
 
 
-class _Models:
-    """Which models have figures of their own."""
+class Names:
+    """Which models have figures of their own: tenants choose names, and may choose thousands."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._known: set[tuple[str, str]] = set()
 
-    def label(self, provider: str, model: str | None) -> str:
-        if model is None:
+    def label(self, provider: str, listed: str | None) -> str:
+        """The label of a model; `listed` is what the price book calls it, if it knows it."""
+        if listed is None:
             return OTHER
-        if (provider, model) not in self._known:
-            if len(self._known) >= MAX_MODELS:
+        if (provider, listed) not in self._known:
+            if len(self._known) >= self._most:
                 return OTHER
-            self._known.add((provider, model))
-        return model
+            self._known.add((provider, listed))
+        return listed
 
 
-_models = _Models()
-
-
-def bounded(provider: str, listed: str | None) -> str:
-    """The label of a model, `listed` being the name that the price book has for it, if any.
-
-    Tenants choose the names of models, and may choose thousands.
-    """
-    return _models.label(provider, listed)
-
+MODELS = Names(MAX_MODELS)
 
 Probe = Callable[[], Awaitable[None]]
 _probes: list[Probe] = []
 
 
 @contextmanager
-def looked_at(probe: Probe) -> Iterator[None]:
-    """For the length of a block, let every scrape call `probe` first, to set levels."""
-    _probes.append(probe)
+def looked_at(*found: Probe) -> Iterator[None]:
+    """For the length of a block, let every scrape call these first, to set levels."""
+    _probes.extend(found)
     try:
         yield
     finally:
-        _probes.remove(probe)
+        for probe in found:
+            _probes.remove(probe)
 
 
 def probes() -> Sequence[Probe]:

@@ -1,6 +1,7 @@
 """Circuit breakers: after enough failures a model is left alone for a while, then probed once."""
 
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from shared.clock import Clock
@@ -47,7 +48,10 @@ class Breakers:
     The simulated vendor has none: it fails on demand, and nobody is spared by waiting.
     """
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock, opened: Callable[[Key], object] = lambda _: None
+    ) -> None:
+        self._opened = opened
         self._settings = settings
         self._clock = clock
         self._circuits: dict[Key, _Circuit] = {}
@@ -96,4 +100,11 @@ class Breakers:
         if not (at_once or too_many or reopened):
             return False
         circuit.open_until = now + self._settings.breaker_open_s
+        self._opened(key)
         return True
+
+    def open_now(self) -> Mapping[str, int]:
+        """How many circuits of each provider are open."""
+        now = self._clock.monotonic()
+        found = self._circuits.items()
+        return Counter(key[0] for key, one in found if one.open_until and one.open_until > now)

@@ -8,7 +8,7 @@ from contextlib import suppress
 import msgspec
 import psycopg
 
-from shared import crashpoints, log
+from shared import crashpoints, log, metrics
 from shared.batching import Batcher
 from shared.clock import rfc3339
 from shared.deps import Deps
@@ -53,6 +53,7 @@ class Deliverer:
             lambda batch: deliveries.record(deps.store, deps.settings, batch),
             is_shared=database.concerns_all,
             rest_s=RECORD_REST_S,
+            sized=metrics.sized("delivery_tries"),
         )
         self._returns: Batcher[tuple[DeliveryId, int], None] = Batcher(
             self._put_back, is_shared=database.concerns_all
@@ -91,6 +92,10 @@ class Deliverer:
             await asyncio.wait(self._sending, timeout=left_s)
         for task in self._sending:
             task.cancel()
+
+    def under_way(self) -> int:
+        """How many requests are on their way."""
+        return self._rooms.busy
 
     async def _look(self) -> bool:
         """Claim once; tells whether to look again at once."""
@@ -151,6 +156,7 @@ class Deliverer:
             made = await self._try(due)
         finally:
             self._leave(due.endpoint_id, made)
+        _count(made)
         await self._record(due, made)
 
     def _leave(self, endpoint_id: EndpointId, made: Try | None) -> None:
@@ -166,13 +172,15 @@ class Deliverer:
         recorded = await patiently(lambda: self._tries.submit(made))
         if not recorded.written:
             _log.warning("delivery_lease_lost", delivery=made.delivery_id)
-        if recorded.paused:
+        if recorded.paused and due.endpoint_id not in self._paused:
+            metrics.ENDPOINTS_PAUSED.add()
             self._paused.add(due.endpoint_id)
         if made.status_code == _GONE or recorded.hopeless:
             reason = "gone" if made.status_code == _GONE else "failing"
             await patiently(
                 lambda: deliveries.disable(self._deps.store, due.endpoint_id, due.url, reason)
             )
+            metrics.ENDPOINTS_DISABLED.add(reason)
             _log.info("endpoint_disabled", endpoint=str(due.endpoint_id), reason=reason)
 
     async def _try(self, due: DueDelivery) -> Try:
@@ -249,6 +257,13 @@ class Deliverer:
     async def _put_back(self, leased: Sequence[tuple[DeliveryId, int]]) -> list[None]:
         await deliveries.put_back(self._deps.store, leased)
         return [None] * len(leased)
+
+
+def _count(made: Try) -> None:
+    code = made.status_code
+    metrics.TRIES.add(made.status, made.outcome if code is None else f"{code // 100}xx")
+    if made.outcome != "unsigned":
+        metrics.DELIVERY_S.note(made.duration_ms / 1000)
 
 
 async def _either(event: asyncio.Event, timeout_s: float) -> None:

@@ -9,7 +9,7 @@ import msgspec
 import psycopg
 from msgspec import Raw
 
-from shared import crashpoints, log
+from shared import crashpoints, log, metrics
 from shared.batching import Batcher
 from shared.deps import Deps
 from shared.domain.completions import (
@@ -23,10 +23,10 @@ from shared.domain.states import ErrorOrigin, Lane, Memory, RunStatus
 from shared.ids import RunId
 from shared.queue.port import Ring
 from shared.services import rings
-from shared.store import claiming, database, ending
+from shared.store import claiming, database
 from shared.store.claiming import ClaimedRun, Intent, Later, Refusal, Unknown
 from shared.store.ending import DueDelivery, Moved, Outcome
-from worker import chain, outcomes
+from worker import chain, outcomes, watching
 from worker.breaker import Breakers
 from worker.handler import NotNowError, Taken
 from worker.patience import AGAIN_MAX_S, AGAIN_S, patiently, put_off, uncancelled
@@ -68,19 +68,19 @@ class Executor:
         self._planner = Planner(deps, providers)
         self._prices = prices
         self._deliver = deliver
-        self._breakers = Breakers(deps.settings, deps.clock)
+        self.breakers = Breakers(deps.settings, deps.clock, watching.opening(prices))
         self._spill = Spill(deps.settings.data_dir)
         self._leaving = asyncio.Event()
-        self._held_bytes = 0
+        self.held_bytes = 0
         self._in_hand: set[tuple[RunId, int]] = set()
         self._claims = log.Spell(_log, "claims_put_off", "claims_resumed")
         self._intents: Batcher[Intent, int | Refusal] = Batcher(
-            lambda batch: claiming.intend(deps.store, batch),
+            lambda batch: watching.intend(deps.store, batch),
             size_of=lambda intent: len(bytes(intent.messages or b"")),
             is_shared=database.concerns_all,
         )
         self._outcomes: Batcher[Outcome, Moved] = Batcher(
-            lambda batch: ending.settle(deps.store, batch, lease_s=deps.settings.webhook_lease_s),
+            lambda batch: watching.settle(deps.store, batch, lease_s=deps.settings.webhook_lease_s),
             size_of=lambda outcome: 2 * len(outcome.output or "") + 1024,
             is_shared=database.concerns_all,
         )
@@ -166,6 +166,7 @@ class Executor:
                 continue
             lost = held - self._in_hand
             for run_id, claim_no in suspects & lost:
+                metrics.LOST_CLAIMS.add()
                 _log.warning("lost_claim", run_id=str(run_id), claim_no=claim_no)
                 moved = await self._written(outcomes.unclaimed(run_id, session, claim_no))
                 if moved is not None:
@@ -189,7 +190,7 @@ class Executor:
         if run.seconds_left <= 0:
             return outcomes.overdue(run)
         try:
-            plan = await self._planner.plan(run, self._breakers.wait_s)
+            plan = await self._planner.plan(run, self.breakers.wait_s)
         except GiveUpError as error:
             code, message, origin = error.args
             return outcomes.refused(run, code, message, origin)
@@ -249,7 +250,7 @@ class Executor:
             _log.warning("out_of_memory", run_id=str(run.id))
             return self._failed(run, plan, number, outcomes.out_of_memory())
         crashpoints.reach("after_response")
-        self._breakers.record(plan.access.circuit, failed=False)
+        self.breakers.record(plan.access.circuit, failed=False)
         return self._answered(run, plan, number, completion)
 
     def _answered(
@@ -274,7 +275,7 @@ class Executor:
     def _failed(self, run: ClaimedRun, plan: Plan, number: int, error: ProviderError) -> Outcome:
         ours = error.origin == ErrorOrigin.PLATFORM
         blames = not ours and (error.kind != "refused" or error.credential_bad)
-        self._breakers.record(plan.access.circuit, failed=blames, at_once=error.credential_bad)
+        self.breakers.record(plan.access.circuit, failed=blames, at_once=error.credential_bad)
         prices = self._prices.prices_of(
             plan.model.provider, plan.model.model, None, self._deps.clock.now()
         )
@@ -317,7 +318,7 @@ class Executor:
     def _let_go(self, call: _Call) -> None:
         """Leave probing to the next: this call may have been the one that was let through."""
         if call.circuit is not None:
-            self._breakers.release(call.circuit)
+            self.breakers.release(call.circuit)
 
     async def _settle(self, run: ClaimedRun, outcome: Outcome) -> None:
         """Write the outcome down for as long as it takes, then pass on what follows from it."""
@@ -340,7 +341,7 @@ class Executor:
         That is for the process's end, and for when more is waiting than memory should hold.
         """
         size = len(outcome.output or "")
-        self._held_bytes += size
+        self.held_bytes += size
         wait_s = AGAIN_S
         try:
             while True:
@@ -349,14 +350,14 @@ class Executor:
                 except psycopg.Error as error:
                     if not database.away(error):
                         raise
-                too_much = self._held_bytes > HELD_MAX_BYTES
+                too_much = self.held_bytes > HELD_MAX_BYTES
                 if (too_much or self._leaving.is_set()) and self._spill.write(outcome):
                     return None
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._leaving.wait(), wait_s)
                 wait_s = min(2 * wait_s, AGAIN_MAX_S)
         finally:
-            self._held_bytes -= size
+            self.held_bytes -= size
 
     async def _passed_on(self, moved: Moved) -> None:
         """Ring, announce and deliver what follows from a run that moved."""

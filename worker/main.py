@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import Coroutine
 from dataclasses import replace
 
-from shared import log
+from shared import log, metrics
 from shared.clock import DatabaseClock
 from shared.deps import Deps
 from shared.domain.price_book import PriceBook
 from shared.ids import RunId
 from shared.queue.lanes import Lanes
 from shared.tasks import end
-from worker import deliver, execute, handler, http, lanes, session, sweep
+from worker import deliver, execute, handler, http, lanes, session, sweep, watching
 from worker.providers import registry
 
 _log = log.get(__name__)
@@ -28,14 +28,22 @@ class WorkerProcess:
         clock = DatabaseClock(deps.clock)
         self._deps = deps = replace(deps, clock=clock)
         self._session = session.Session(deps, self._cancel, clock.told)
-        self._providers = registry.build(deps.settings, deps.clock)
+        prices = PriceBook()
+        self._providers = registry.build(
+            deps.settings,
+            deps.clock,
+            lambda one: watching.WatchedProvider(one, prices, deps.clock),
+        )
         self._client = http.GuardedClient(deps.settings)
         self._deliverer = deliver.Deliverer(deps, self._client)
         self._executor = execute.Executor(
-            deps, self._session, self._providers, PriceBook(), self._deliverer.send
+            deps, self._session, self._providers, prices, self._deliverer.send
         )
         self._lanes = lanes.LaneWorker(
-            queue, self._executor, deps.settings, claim_from_database=self._executor.take_due
+            queue,
+            watching.WatchedRuns(self._executor),
+            deps.settings,
+            claim_from_database=self._executor.take_due,
         )
         self._sweeper = sweep.Sweeper(deps)
         self._tasks: list[asyncio.Task[None]] = []
@@ -76,6 +84,20 @@ class WorkerProcess:
 
     def counts(self) -> handler.Counts:
         return self._lanes.counts()
+
+    async def look(self) -> None:
+        """Set the levels of this worker, for a scrape."""
+        counts = self.counts()
+        for lane, held in counts.running.items():
+            metrics.RUNNING.set(held, lane.value)
+        metrics.FREE.set(counts.free)
+        metrics.REDIS_AWAY.set(counts.redis_away)
+        metrics.LEASE_AGE_S.set(self._session.renewed_ago_s())
+        metrics.HELD_BYTES.set(self._executor.held_bytes)
+        metrics.SENDING.set(self._deliverer.under_way())
+        metrics.BREAKERS_OPEN.forget()
+        for provider, count in self._executor.breakers.open_now().items():
+            metrics.BREAKERS_OPEN.set(count, provider)
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
         self._tasks.append(asyncio.create_task(work))

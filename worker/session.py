@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg import AsyncConnection
 
-from shared import log
+from shared import log, metrics
 from shared.deps import Deps
 from shared.ids import RunId, SessionId, new_id
 from shared.store import sessions
@@ -60,8 +60,11 @@ class Session:
 
     def may_start(self) -> bool:
         """Whether the last renewal is recent enough to start something new (self-fence)."""
-        age_s = self._deps.clock.monotonic() - self._renewed_at
-        return age_s < self._deps.settings.self_fence_s
+        return self.renewed_ago_s() < self._deps.settings.self_fence_s
+
+    def renewed_ago_s(self) -> float:
+        """How long ago the last renewal that worked was sent."""
+        return self._deps.clock.monotonic() - self._renewed_at
 
     async def _enter(self) -> None:
         sent_at = self._deps.clock.monotonic()
@@ -82,6 +85,7 @@ class Session:
                 await self._renew()
                 self._unrenewed.went_well()
             except (psycopg.Error, OSError) as error:
+                metrics.RENEWAL_FAILURES.add()
                 self._unrenewed.failed(error)
                 if self._connection is not None:
                     await self._connection.close()
@@ -98,6 +102,7 @@ class Session:
                 through or self._deps.store, self.id, lease_s=settings.lease_s
             )
         if at is None:
+            metrics.LEASES_LOST.add()
             _log.error("session_was_reaped", session=str(self.id))
             self.id = SessionId(new_id())
             await self._enter()

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from shared import log
+from shared import log, metrics
 from shared.store.ending import Outcome
 
 _OWNER_ONLY = 0o600
@@ -38,6 +38,7 @@ class Spill:
         except OSError as error:
             _log.error("result_not_spilled", run_id=outcome.run_id, error=str(error))
             return False
+        metrics.SPILLED.add()
         _log.warning("result_spilled", run_id=outcome.run_id)
         return True
 

@@ -4,6 +4,7 @@ One process at a time does this: it holds an advisory lock on a connection of it
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from uuid import UUID
@@ -12,7 +13,7 @@ import psycopg
 from psycopg import AsyncConnection
 from redis import RedisError
 
-from shared import crashpoints, log
+from shared import crashpoints, log, metrics
 from shared.deps import Deps
 from shared.domain.states import Lane, RunStatus
 from shared.ids import RunId
@@ -49,6 +50,7 @@ class Sweeper:
                     if self._deps.clock.monotonic() - self._swept_at >= settings.sweep_s:
                         self._swept_at = self._deps.clock.monotonic()
                         await self._sweep()
+                        metrics.SWEEPS.add()
                 self._away.went_well()
             except (psycopg.Error, OSError) as error:
                 if isinstance(error, psycopg.Error) and not database.away(error):
@@ -61,6 +63,7 @@ class Sweeper:
     async def close(self) -> None:
         """Give up the lead."""
         self._leads = False
+        metrics.LEADS.set(0)
         if self._connection is not None:
             await self._connection.close()
             self._connection = None
@@ -84,6 +87,7 @@ class Sweeper:
                 )
                 row = await cursor.fetchone()
                 self._leads = bool(row and row[0])
+        metrics.LEADS.set(self._leads)
         return self._leads
 
     async def _reap(self) -> None:
@@ -93,11 +97,13 @@ class Sweeper:
             return
         dead = await sessions.mark_dead(self._deps.store, lease_s=settings.lease_s)
         if dead:
+            metrics.WORKERS_LOST.add(by=len(dead))
             _log.warning("workers_lost", sessions=[str(session) for session in dead])
         while True:
             reaped = await sessions.reap(self._deps.store, poison_deaths=settings.poison_deaths)
             if reaped:
                 crashpoints.reach("reaper_mid_batch")
+            _count(reaped)
             back = [Ring(run.run_id, run.lane) for run in reaped if run.status == RunStatus.QUEUED]
             await rings.ring_many(self._deps, back)
             await rings.ring_turns(self._deps, [run.next_turn for run in reaped])
@@ -108,8 +114,10 @@ class Sweeper:
 
     async def _sweep(self) -> None:
         store = self._deps.store
-        await self._until_done(lambda: sweeping.expire(store))
-        await self._until_done(lambda: sweeping.end_overdue(store))
+        expired = await self._until_done(lambda: sweeping.expire(store))
+        metrics.ENDED.add(RunStatus.EXPIRED.value, "expired", by=expired)
+        overdue = await self._until_done(lambda: sweeping.end_overdue(store))
+        metrics.ENDED.add(RunStatus.FAILED.value, "deadline_exceeded", by=overdue)
         await self._until_done(lambda: sweeping.start_scheduled(store))
         await self._forget_deliveries()
         try:
@@ -125,19 +133,23 @@ class Sweeper:
 
     async def _until_done(
         self, end: Callable[[], Awaitable[tuple[int, list[tuple[RunId, Lane]]]]]
-    ) -> None:
+    ) -> int:
+        """Repeat a step while it finds whole batches; answers how many runs it moved."""
+        moved = 0
         while True:
             ended, turns = await end()
+            moved += ended
             if ended:
                 crashpoints.reach("sweeper_mid_batch")
             await rings.ring_turns(self._deps, turns)
             if ended < BATCH:
-                return
+                return moved
 
     async def _ring_what_is_missing(self) -> None:
         """Walk the due runs a stretch a time; all of them at once after Redis was emptied."""
         emptied = await self._deps.lanes.emptied()
         if emptied:
+            metrics.EMPTIED.add()
             _log.info("redis_was_emptied")
             self._positions = dict.fromkeys(Lane, _FIRST)
         for lane in Lane:
@@ -157,3 +169,12 @@ class Sweeper:
         if missing:
             _log.info("rang_again", runs=len(missing))
             await self._deps.lanes.ring_many(missing)
+            for lane, count in Counter(ring.lane for ring in missing).items():
+                metrics.RESCUES.add(lane.value, by=count)
+
+
+def _count(reaped: Sequence[sessions.Reaped]) -> None:
+    for run in reaped:
+        metrics.REAPED.add(run.status)
+        if run.status != RunStatus.QUEUED:
+            metrics.ENDED.add(run.status, run.error_code or "")

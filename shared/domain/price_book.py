@@ -13,7 +13,7 @@ from shared.domain import simulated
 from shared.domain.pricing import KnownModel, Prices, Rate
 
 if TYPE_CHECKING:
-    from genai_prices.types import ModelPrice, Provider
+    from genai_prices.types import ModelInfo, ModelPrice, Provider
 
 MAX_REMEMBERED = 1024
 _NANO = 1_000_000_000
@@ -34,6 +34,7 @@ class PriceBook:
         self._catalogue = data_snapshot.get_snapshot()
         self._found: dict[tuple[str, str, str | None], Prices | None] = {}
         self._listed: dict[str, tuple[KnownModel, ...]] = {}
+        self._names: dict[tuple[str, str], str | None] = {}
         self._day = 0
 
     def prices_of(
@@ -47,6 +48,18 @@ class PriceBook:
         if key not in self._found:
             self._found[key] = self._look_up(provider, model, service_tier, at)
         return self._found[key]
+
+    def name_of(self, provider: str, model: str) -> str | None:
+        """What the book calls a model: of `gpt-5-2025-08-07` it knows `gpt-5`."""
+        if provider == simulated.PROVIDER:
+            return model if model in simulated.MODELS else None
+        key = (provider, model)
+        if key not in self._names:
+            if len(self._names) >= MAX_REMEMBERED:
+                self._names.clear()
+            known = self._known(provider, model)
+            self._names[key] = None if known is None else known.id
+        return self._names[key]
 
     def models(self, provider: str, at: datetime) -> tuple[KnownModel, ...]:
         """A vendor's models of text, by bare name, with the prices of that moment."""
@@ -79,12 +92,17 @@ class PriceBook:
         except LookupError:
             return None
 
+    def _known(self, provider: str, model: str) -> "ModelInfo | None":
+        vendor = self._vendor(provider)
+        if vendor is None:
+            return None
+        return vendor.find_model(model, all_providers=self._catalogue.providers)
+
     def _look_up(
         self, provider: str, model: str, service_tier: str | None, at: datetime
     ) -> Prices | None:
-        vendor = self._vendor(provider)
-        known = vendor and vendor.find_model(model, all_providers=self._catalogue.providers)
-        if not known:
+        known = self._known(provider, model)
+        if known is None:
             return None
         context = {"service_tier": service_tier} if service_tier is not None else None
         listed = known.get_prices(at, context)

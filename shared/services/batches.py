@@ -6,6 +6,7 @@ from uuid import UUID
 
 import psycopg
 
+from shared import metrics
 from shared.deps import Deps
 from shared.domain import submissions as rules
 from shared.domain.states import Lane
@@ -41,6 +42,8 @@ async def submit(deps: Deps, principal: Principal, requests: Sequence[Request]) 
         answers = await _store(deps, principal, rows, requests[0].ends_at)
         if answers is not None:
             made = dict(zip(fresh, answers, strict=True))
+            for row in rows:
+                metrics.SUBMITTED.add(row.priority)
             await _ring(deps, rows, answers)
             return [done.get(i) or made[i] for i in range(len(requests))]
         deps.targets.discard(principal.workspace_id)

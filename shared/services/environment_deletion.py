@@ -9,9 +9,10 @@ import asyncio
 from typing import Final
 from uuid import UUID
 
-from shared import crashpoints
+from shared import crashpoints, metrics
 from shared.deps import Deps
 from shared.domain.audit import Action
+from shared.domain.states import RunStatus
 from shared.errors import ConflictError
 from shared.services import audit, environments, rings, runs
 from shared.services.keys import Principal
@@ -68,6 +69,7 @@ async def _emptied(deps: Deps, environment_id: UUID) -> None:
         if canceled:
             crashpoints.reach("environment_mid_batch")
         await rings.ring_turns(deps, [one.next_turn for one in canceled])
+        metrics.ENDED.add(RunStatus.CANCELED.value, "", by=len(canceled))
         for one in canceled:
             rings.announce(deps, one.run_id)
         stopping = await closing.stop_running(deps.store, environment_id, BATCH)

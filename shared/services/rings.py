@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from redis import RedisError
 
-from shared import log
+from shared import log, metrics
 from shared.deps import Deps
 from shared.domain.states import Lane
 from shared.ids import RunId
@@ -20,6 +20,7 @@ async def ring(deps: Deps, ring: Ring) -> None:
         async with asyncio.timeout(deps.settings.ring_budget_s):
             await deps.rings.submit(ring)
     except (RedisError, OSError, TimeoutError) as error:
+        metrics.RING_FAILURES.add()
         _log.warning("ring_failed", run_id=str(ring.run_id), error=type(error).__name__)
 
 
@@ -29,6 +30,7 @@ async def ring_many(deps: Deps, rings: Sequence[Ring]) -> None:
         async with asyncio.timeout(deps.settings.ring_budget_s):
             await deps.lanes.ring_many(rings)
     except (RedisError, OSError, TimeoutError) as error:
+        metrics.RING_FAILURES.add(by=len(rings))
         _log.warning("ring_failed", runs=len(rings), error=type(error).__name__)
 
 

@@ -5,7 +5,7 @@ import asyncio
 import msgspec
 from redis import RedisError
 
-from shared import log
+from shared import log, metrics
 from shared.deps import Deps
 from shared.domain.paging import Page, Slice
 from shared.domain.states import Lane, RunStatus
@@ -75,6 +75,7 @@ async def cancel(deps: Deps, principal: Principal, run_id: RunId) -> tuple[str, 
         if status == RunStatus.RUNNING:
             await tell_worker(deps, run_id)
         else:
+            metrics.ENDED.add(status, "")
             rings.announce(deps, run_id)
     stopping = answer is not None and answer[0] == RunStatus.RUNNING
     return await read(deps, principal, run_id), stopping

@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 import psycopg
 
-from shared import crashpoints
+from shared import crashpoints, metrics
 from shared.clock import rfc3339
 from shared.deps import Deps, Target
 from shared.domain import calls, submissions, versions
@@ -83,6 +83,7 @@ async def submit(deps: Deps, principal: Principal, request: Request) -> Accepted
             request.stores(new.id)
         stored = await _store(deps, new, request.ends_at)
         if isinstance(stored, Stored):
+            metrics.SUBMITTED.add(new.priority)
             crashpoints.reach("after_commit")
             if stored.status == "queued":
                 lane = Lane(new.priority)
@@ -270,6 +271,7 @@ async def _existing(deps: Deps, principal: Principal, request: Request, new: New
     """Answer for a run that is there already: our own lost commit, or the key's first request."""
     own = await submitting.find_by_id(deps.store, principal.workspace_id, RunId(UUID(new.id)))
     if own is not None:
+        metrics.SUBMITTED.add(new.priority)
         await rings.ring(deps, Ring(own.run_id, Lane(new.priority)))
         return Accepted(own.run_id, own.thread_id, own.status)
     made = await _made_before(deps, principal, request)

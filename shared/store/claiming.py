@@ -18,6 +18,8 @@ class ClaimedRun(msgspec.Struct, frozen=True):
     `tried` is JSON: its earlier calls in order, with `provider`, `model`, `outcome`, `error_code`,
     `cost`, whether it is `unpriced` and, of an answer that missed its schema, the answer and what
     was wrong as `miss`; null when there are none.
+    `cost` and, of an answer that missed its schema, the answer and what was wrong as `miss`; null
+    when there are none. `waited_s` counts from the moment it was due.
     """
 
     id: RunId
@@ -43,6 +45,7 @@ class ClaimedRun(msgspec.Struct, frozen=True):
     tried: str | None
     variables_version: int
     server_credentials: bool
+    waited_s: float = 0
 
 
 class Later(msgspec.Struct, frozen=True):
@@ -81,7 +84,8 @@ _COLUMNS = """
       'miss', CASE WHEN a.error_code = 'schema_mismatch'
         THEN json_build_array(a.late_output, a.error_message) END) ORDER BY a.number)
     FROM attempts a WHERE a.run_id = t.id)::text END,
-  e.variables_version, w.server_credentials
+  e.variables_version, w.server_credentials,
+  extract(epoch FROM now() - t.available_at)::float8
 """
 _JOINS = """
   LEFT JOIN environments e ON e.id = t.environment_id
@@ -144,7 +148,7 @@ WITH ready AS MATERIALIZED (
 SELECT {_COLUMNS} FROM taken t {_JOINS}
 """
 
-_WIDTH = 23
+_WIDTH = 24
 
 
 async def claim(

@@ -125,6 +125,10 @@ class Store:
         async with Tx(self._engine, expire_on_commit=False) as tx, tx.begin():
             yield tx
 
+    def pool_figures(self) -> Mapping[str, int]:
+        """What psycopg's pool counted since the last call, and its sizes now."""
+        return self._pool.pop_stats()
+
     async def connect_alone(self) -> AsyncConnection[TupleRow]:
         """Open a connection outside the pool, for renewals and advisory locks."""
         return await AsyncConnection.connect(self._url, **self._connect_kwargs)

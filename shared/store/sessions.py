@@ -80,6 +80,7 @@ class Reaped(msgspec.Struct, frozen=True):
     status: str
     lane: Lane
     next_turn: tuple[RunId, Lane] | None
+    error_code: str | None = None
 
 
 # A server that has just started, or that this process has just reached again, says nothing about
@@ -140,7 +141,7 @@ WITH held AS MATERIALIZED (
     FROM moved m WHERE a.run_id = m.id AND a.claim_no = m.claim_no AND a.outcome IS NULL
   ),
 {ending()}
-SELECT m.id, m.status, m.priority, {NEXT_TURN}::text FROM moved m
+SELECT m.id, m.status, m.priority, m.error_code, {NEXT_TURN}::text FROM moved m
 """
 
 _FORGET = """
@@ -164,9 +165,10 @@ async def reap(store: Store, *, poison_deaths: int) -> list[Reaped]:
             run_id=run_id,
             status=status,
             lane=Lane(lane),
+            error_code=error_code,
             next_turn=_next.decode(following) if following else None,
         )
-        for run_id, status, lane, following in rows
+        for run_id, status, lane, error_code, following in rows
     ]
 
 

@@ -52,6 +52,24 @@ async def due(store: Store, lane: Lane, after: tuple[int, UUID], limit: int) -> 
     return [Due(row[0], Lane(row[1]), *row[2:]) for row in rows]
 
 
+# Of the runs that are due the first that no earlier turn holds up. Those that are held up are
+# passed over one by one, so not beyond a thousand of them.
+_OLDEST = f"""
+SELECT l.lane, extract(epoch FROM now() - x.available_at)::float8
+FROM unnest(%(lanes)s::text[]) AS l(lane) CROSS JOIN LATERAL (
+  SELECT r.available_at FROM (SELECT d.* FROM runs d
+    WHERE d.priority = l.lane AND d.status IN ('queued', 'scheduled') AND d.available_at <= now()
+    ORDER BY d.available_at, d.id LIMIT 1000) r
+  WHERE {NO_EARLIER_TURN} ORDER BY r.available_at LIMIT 1) x
+"""
+
+
+async def oldest_due_s(store: Store) -> dict[Lane, float]:
+    """For how long the run is due that waits longest, of each lane in which one is."""
+    rows = await store.fetch(_OLDEST, {"lanes": [lane.value for lane in Lane]})
+    return {Lane(lane): age_s for lane, age_s in rows}
+
+
 _EXPIRE = f"""
 WITH held AS MATERIALIZED (
     SELECT r.id FROM runs r WHERE r.status IN ('queued', 'scheduled')

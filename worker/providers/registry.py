@@ -13,6 +13,11 @@ from worker.providers.sim import SimProvider
 from worker.providers.transport import HttpClient
 
 Loader = Callable[[], Provider]
+Wrap = Callable[[Provider], Provider]
+
+
+def _bare(provider: Provider) -> Provider:
+    return provider
 
 
 class Providers:
@@ -23,9 +28,13 @@ class Providers:
     """
 
     def __init__(
-        self, ready: Iterable[Provider], loaders: Mapping[str, tuple[str, Loader]] | None = None
+        self,
+        ready: Iterable[Provider],
+        loaders: Mapping[str, tuple[str, Loader]] | None = None,
+        wrap: Wrap = _bare,
     ) -> None:
-        self._ready = {provider.name: provider for provider in ready}
+        self._wrap = wrap
+        self._ready = {provider.name: wrap(provider) for provider in ready}
         self._loaders = dict(loaders or {})
         self._loading: dict[str, asyncio.Task[Provider]] = {}
 
@@ -53,12 +62,12 @@ class Providers:
         module, make = self._loaders[name]
         await asyncio.to_thread(importlib.import_module, module)
         gc.freeze()  # an SDK's hundred thousands of objects stay: no collection need look at them
-        self._ready[name] = make()
+        self._ready[name] = self._wrap(make())
         return self._ready[name]
 
 
-def build(settings: Settings, clock: Clock | None = None) -> Providers:
-    """Make every provider. Connections are opened by the first call, as many as there are slots."""
+def build(settings: Settings, clock: Clock | None = None, wrap: Wrap = _bare) -> Providers:
+    """Make every provider, handed out as `wrap` returns it; the first call opens connections."""
     clock = clock or SystemClock(settings.clock_skew_s)
 
     def openai() -> Provider:
@@ -93,6 +102,7 @@ def build(settings: Settings, clock: Clock | None = None) -> Providers:
             "anthropic": ("worker.providers.anthropic", anthropic),
             **servers,
         },
+        wrap,
     )
 
 

@@ -109,6 +109,14 @@ def test_a_thread_s_history_is_read_from_its_end(name: str, young_url: str) -> N
             assert re.search(r"\bid = ", _condition(scan)), str(scan)
 
 
+def test_the_oldest_due_run_of_a_lane_is_the_first_of_an_index(young_url: str) -> None:
+    plan = _plan(young_url, sweeping._OLDEST)  # noqa: SLF001
+
+    scans = [scan for scan in _scans(plan) if scan["Alias"] == "d"]
+    assert ["ix_runs_due"] == [scan["Index Name"] for scan in scans]
+    assert "Sort" not in str(plan)
+
+
 def _plan(url: str, statement: str) -> Mapping[str, Any]:
     numbers: dict[str, int] = {}
 

@@ -1,0 +1,140 @@
+"""What the worker counts, around the parts that do the work."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from shared import metrics
+from shared.clock import Clock
+from shared.domain.completions import Completion, CompletionRequest, ProviderError, Usage
+from shared.domain.price_book import PriceBook
+from shared.domain.pricing import cost_of
+from shared.domain.states import AttemptOutcome, RunStatus
+from shared.ids import RunId
+from shared.store import claiming, ending
+from shared.store.claiming import ClaimedRun, Intent, Refusal
+from shared.store.database import Store
+from shared.store.ending import Moved, Outcome
+from worker.breaker import Key
+from worker.providers.base import Provider
+
+_NANO = 1_000_000_000
+_intents = metrics.sized("intents")
+_outcomes = metrics.sized("outcomes")
+
+
+class Claims(Protocol):
+    """What the claim loop asks of the code that executes runs; see `worker.handler.Handler`."""
+
+    def may_start(self) -> bool: ...
+    async def take(self, ids: Sequence[RunId]) -> Mapping[RunId, ClaimedRun | None]: ...
+    async def run(self, claimed: ClaimedRun) -> None: ...
+
+
+class WatchedRuns:
+    """A handler that counts what it hands on."""
+
+    def __init__(self, inner: Claims) -> None:
+        self._inner = inner
+
+    def may_start(self) -> bool:
+        return self._inner.may_start()
+
+    async def take(self, ids: Sequence[RunId]) -> Mapping[RunId, ClaimedRun | None]:
+        return await self._inner.take(ids)
+
+    async def run(self, claimed: ClaimedRun) -> None:
+        metrics.CLAIMED.add(claimed.lane.value)
+        if claimed.claim_no == 1:
+            threaded = "no" if claimed.turn is None else "yes"
+            metrics.WAITED.note(max(claimed.waited_s, 0), claimed.lane.value, threaded)
+        await self._inner.run(claimed)
+
+
+class WatchedProvider:
+    """A provider whose calls are counted: outcome, time, tokens, cost."""
+
+    def __init__(self, inner: Provider, prices: PriceBook, clock: Clock) -> None:
+        self._inner = inner
+        self._prices = prices
+        self._clock = clock
+        self.name = inner.name
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        model = label_of(self._prices, self.name, request.model)
+        outcome, began_s = AttemptOutcome.UNKNOWN.value, self._clock.monotonic()
+        try:
+            completion = await self._inner.complete(request)
+            outcome = _outcome_of(completion)
+            self._used(model, request.model, completion.usage, completion.service_tier)
+        except ProviderError as error:
+            outcome = error.kind.value
+            if error.usage is not None:
+                self._used(model, request.model, error.usage, None)
+            raise
+        except asyncio.CancelledError:
+            outcome = AttemptOutcome.CANCELED.value
+            raise
+        finally:
+            metrics.CALLS.add(self.name, model, outcome)
+            metrics.CALL_S.note(self._clock.monotonic() - began_s, self.name, model)
+        return completion
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    def _used(self, label: str, model: str, usage: Usage, tier: str | None) -> None:
+        for kind in ("input", "cache_write", "cache_read", "output"):
+            if tokens := getattr(usage, kind):
+                metrics.TOKENS.add(self.name, label, kind, by=tokens)
+        prices = self._prices.prices_of(self.name, model, tier, self._clock.now())
+        if prices is not None:
+            dollars = cost_of(usage, prices).total / _NANO
+            metrics.COST_USD.add(self.name, label, by=dollars)
+
+
+def label_of(prices: PriceBook, provider: str, model: str) -> str:
+    """A model's name for labels."""
+    return metrics.MODELS.label(provider, prices.name_of(provider, model))
+
+
+def opening(prices: PriceBook) -> Callable[[Key], None]:
+    """Count the openings of breakers."""
+
+    def count(key: Key) -> None:
+        provider, _, model = key
+        metrics.BREAKER_OPENINGS.add(provider, label_of(prices, provider, model))
+
+    return count
+
+
+async def intend(store: Store, batch: Sequence[Intent]) -> list[int | Refusal]:
+    """Announce calls, as `claiming.intend`."""
+    _intents(len(batch))
+    return await claiming.intend(store, batch)
+
+
+async def settle(store: Store, batch: Sequence[Outcome], *, lease_s: float) -> list[Moved]:
+    """Write outcomes, as `ending.settle`, and count what became of the runs."""
+    _outcomes(len(batch))
+    moved = await ending.settle(store, batch, lease_s=lease_s)
+    for outcome, one in zip(batch, moved, strict=True):
+        _count(outcome, one)
+    return moved
+
+
+def _count(outcome: Outcome, moved: Moved) -> None:
+    if not moved.applied:
+        if not moved.known:
+            metrics.LATE_RESULTS.add()
+    elif moved.status == RunStatus.QUEUED:
+        metrics.REQUEUED.add(outcome.status_reason or metrics.OTHER)
+    elif moved.status is not None:
+        meant = moved.status == outcome.status  # else a cancel came first
+        reason = outcome.error_code or outcome.incomplete_reason
+        metrics.ENDED.add(moved.status, (reason if meant else None) or "")
+
+
+def _outcome_of(completion: Completion) -> str:
+    whole = completion.incomplete is None
+    return (AttemptOutcome.SUCCEEDED if whole else AttemptOutcome.INCOMPLETE).value
