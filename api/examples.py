@@ -264,6 +264,7 @@ _STANDARD = (
     ("webhook-id", "The event's id, the same on every try: use it to drop duplicates."),
     ("webhook-timestamp", "Unix seconds of this try; refuse what is older than five minutes."),
     ("webhook-signature", "`v1,<base64>`, one for each live secret, separated by spaces."),
+    ("traceparent", "The trace of the run, where there is one (W3C Trace Context)."),
 )
 _PROMPTJUGGLER = (("PromptJuggler-Signature", "`t=<unix seconds>,v1=<hex HMAC-SHA256>`."),)
 
@@ -278,9 +279,7 @@ EVENTS: tuple[Event, ...] = (
     ),
     Event("run.failed", "A run was given up.", "RunEvent", "failed", _STANDARD),
     Event("run.canceled", "A run was canceled.", "RunEvent", "canceled", _STANDARD),
-    Event(
-        "run.expired", "A run waited too long and never started.", "RunEvent", "expired", _STANDARD
-    ),
+    Event("run.expired", "A run waited too long to start.", "RunEvent", "expired", _STANDARD),
     Event("ping", "A test, asked for by hand.", "PingEvent", "", _STANDARD),
     Event(
         "promptrun.finished",

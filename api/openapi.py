@@ -82,7 +82,7 @@ _IF_MATCH = (
     "If-Match",
     "The `ETag` of what was read, or several, or `*`; 412 when it has changed since.",
 )
-_TRACE = ("traceparent", "W3C Trace Context; handed on to the provider call.")
+_TRACE = ("traceparent", "W3C Trace Context; handed on to provider calls and webhooks.")
 _HEADERS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "submitRun": (
         _KEY,

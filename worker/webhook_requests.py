@@ -35,7 +35,10 @@ def build(vault: Vault, due: DueDelivery, timestamp_s: int) -> tuple[dict[str, s
         signed = signing.sign_standard(
             secrets, event_id=str(due.event_id), timestamp_s=timestamp_s, body=body
         )
-    return {**_own_headers(vault, due), "content-type": "application/json", **signed}, body
+    headers = {**_own_headers(vault, due), "content-type": "application/json", **signed}
+    if due.traceparent is not None:
+        headers["traceparent"] = due.traceparent
+    return headers, body
 
 
 def _own_headers(vault: Vault, due: DueDelivery) -> dict[str, str]:

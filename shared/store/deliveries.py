@@ -85,12 +85,12 @@ WITH RECURSIVE place AS (
   )
 SELECT x.stops, x.last, x.canceled, y.id, y.lease_no, y.tries, v.id, v.run_id, v.type, v.body,
   w.id, w.workspace_id, w.url, w.format, w.include_output, encode(w.headers, 'base64'),
-  {sealed_secrets("w.id")}::text
+  {sealed_secrets("w.id")}::text, r.traceparent
 FROM (SELECT (SELECT count(*) FROM stop) AS stops,
     (SELECT id FROM stop ORDER BY id DESC LIMIT 1) AS last,
     (SELECT count(*) FROM unwanted) AS canceled) x
   LEFT JOIN (mine y JOIN events v ON v.id = y.event_id
-    JOIN webhook_endpoints w ON w.id = y.endpoint_id) ON true
+    JOIN webhook_endpoints w ON w.id = y.endpoint_id LEFT JOIN runs r ON r.id = v.run_id) ON true
 """
 _COUNTS = 3
 
@@ -133,7 +133,8 @@ async def claim_due(
 
 
 def _due(row: Sequence[object]) -> DueDelivery:
-    values = (*row[:-1], _secrets.decode(str(row[-1])))
+    *fields, secrets, traceparent = row
+    values = (*fields, _secrets.decode(str(secrets)), traceparent)
     return msgspec.convert(
         dict(zip(DueDelivery.__struct_fields__, values, strict=True)), DueDelivery
     )

@@ -85,6 +85,7 @@ class DueDelivery(msgspec.Struct, frozen=True):
     include_output: bool
     headers: str | None
     secrets: tuple[tuple[UUID, str], ...]
+    traceparent: str | None = None
 
 
 class Moved(msgspec.Struct, frozen=True):
@@ -122,7 +123,7 @@ def ending(lease: str = "0") -> str:
     SELECT r.*, {UUID7} AS event_id FROM moved r WHERE r.status NOT IN {LIVE_SQL}
   ),
   bodies AS MATERIALIZED (
-    SELECT r.event_id, r.workspace_id, r.environment_id, r.id AS run_id,
+    SELECT r.event_id, r.workspace_id, r.environment_id, r.id AS run_id, r.traceparent,
       'run.' || r.status AS type,
       CASE WHEN octet_length(x.body) <= {EVENT_BYTES} THEN x.body
         ELSE {_body(EVENT_RUN_SMALL)} END AS body
@@ -228,7 +229,7 @@ WITH item AS MATERIALIZED (SELECT * FROM {_ITEM}),
       'event_id', y.event_id, 'run_id', y.run_id, 'event_type', y.type, 'body', y.body,
       'endpoint_id', y.endpoint_id, 'workspace_id', y.workspace_id, 'url', y.url,
       'format', y.format, 'include_output', y.include_output,
-      'headers', encode(y.headers, 'base64'),
+      'headers', encode(y.headers, 'base64'), 'traceparent', y.traceparent,
       'secrets', {sealed_secrets("y.endpoint_id")}))::text AS list
     FROM wanted y GROUP BY y.run_id
   )

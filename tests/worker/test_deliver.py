@@ -213,6 +213,21 @@ async def test_the_headers_an_endpoint_asks_for_are_sent_along(
     assert all(_verifies(SECRET, request) for request in receiver.requests)
 
 
+async def test_the_trace_of_a_run_goes_along_with_every_try(
+    rig: Rig, deps: Deps, receiver: Receiver
+) -> None:
+    await _set_secret(rig, await rig.endpoint(receiver.url))
+    receiver.answers = [web.Response(status=500)]
+    run = await rig.called(traceparent="00-ab")
+    (moved,) = await rig.settle(outcome(run, output="Hello"))
+
+    await _send(deps, moved.deliveries[0])
+    async with _polling(deps):
+        await until(lambda: _is(rig, "succeeded"))
+
+    assert ["00-ab", "00-ab"] == [request.headers["traceparent"] for request in receiver.requests]
+
+
 async def test_an_endpoint_may_do_without_the_output(
     rig: Rig, deps: Deps, receiver: Receiver
 ) -> None:
