@@ -16,7 +16,7 @@ from api.deadline import Deadline
 from api.guard import Guard, body_rules
 from api.requests import StrictRequest
 from api.waiters import Waiters
-from api.watching import Watched
+from api.watching import Watched, carry
 from shared.deps import Deps
 from shared.services.keys import Principal
 
@@ -31,6 +31,7 @@ def create_app(deps: Deps, waiters: Waiters | None = None) -> ASGIApp:
 
     async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
         scope.setdefault("state", {}).update(state)
+        carry(scope)
         await litestar(scope, receive, send)
 
     inner = Deadline(with_state, deps.settings.request_deadline_s)

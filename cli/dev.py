@@ -17,8 +17,8 @@ from cli import database, dev_env, first_start
 from cli.embedded import FolderLock, start
 from cli.serve import StartError, Stop, new_event_loop, opened
 from cli.serve_api import serve_api
-from cli.serve_metrics import metrics_served
 from cli.serve_worker import serve_worker
+from cli.watched import watched
 from shared.settings import Settings
 
 _console = Console(highlight=False, soft_wrap=True)
@@ -81,7 +81,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 async def _watched(settings: Settings, lock: FolderLock) -> None:
-    async with metrics_served(settings):
+    async with watched(settings, "runlane"):
         await _serve(settings, lock)
 
 

@@ -67,7 +67,7 @@ def run_api() -> None:
     """Serve the HTTP API over DATABASE_URL and REDIS_URL."""
     from cli.serve_api import serve_api
 
-    _run(serve_api)
+    _run(serve_api, "runlane-api")
 
 
 @app.command("worker")
@@ -75,7 +75,7 @@ def run_worker() -> None:
     """Execute runs and deliver webhooks over DATABASE_URL and REDIS_URL."""
     from cli.serve_worker import serve_worker
 
-    _run(serve_worker)
+    _run(serve_worker, "runlane-worker")
 
 
 @app.command()
@@ -219,16 +219,16 @@ def rotate_secrets() -> None:
         sys.exit(1)
 
 
-def _run(work: "Callable[[Settings, Stop], Coroutine[Any, Any, None]]") -> None:
+def _run(work: "Callable[[Settings, Stop], Coroutine[Any, Any, None]]", service: str) -> None:
     from cli.serve import Stop, new_event_loop
-    from cli.serve_metrics import metrics_served
+    from cli.watched import watched
 
     settings = _settings()
 
     async def until_stopped() -> None:
         stop = Stop()
         stop.listen()
-        async with metrics_served(settings):
+        async with watched(settings, service):
             await work(settings, stop)
 
     with asyncio.Runner(loop_factory=new_event_loop) as runner:

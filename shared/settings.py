@@ -235,6 +235,15 @@ class Settings(BaseSettings):
         description="Port of this process's `/metrics`: one for each process. Empty: none; "
         "0: any free one, which the log names.",
     )
+    otel_exporter_otlp_endpoint: str = Field(
+        default="",
+        pattern=r"^(https?://[!-~]+)?$",
+        description="Where traces go (OTLP over HTTP, `/v1/traces` below this URL). Empty: none.",
+    )
+    trace_contents: bool = Field(
+        default=False,
+        description="Traces hold the messages and answers of provider calls. Others may read them.",
+    )
 
     # Connections
     api_pool: PositiveInt = Field(default=10, description="Database connections of the API.")

@@ -8,7 +8,7 @@ from contextlib import suppress
 import msgspec
 import psycopg
 
-from shared import crashpoints, log, metrics
+from shared import crashpoints, log, metrics, tracing
 from shared.batching import Batcher
 from shared.clock import rfc3339
 from shared.deps import Deps
@@ -18,7 +18,7 @@ from shared.store import database, deliveries
 from shared.store.deliveries import Recorded, Try
 from shared.store.ending import DueDelivery
 from shared.vault import VaultError
-from worker import webhook_requests
+from worker import traces, webhook_requests
 from worker.handler import NotNowError
 from worker.http import DeliveryFailure, FailureReason, GuardedClient, Response
 from worker.patience import patiently, put_off
@@ -153,7 +153,7 @@ class Deliverer:
     async def _send(self, due: DueDelivery) -> None:
         made: Try | None = None
         try:
-            made = await self._try(due)
+            made = await self._traced(due) if tracing.on() else await self._try(due)
         finally:
             self._leave(due.endpoint_id, made)
         _count(made)
@@ -182,6 +182,16 @@ class Deliverer:
             )
             metrics.ENDPOINTS_DISABLED.add(reason)
             _log.info("endpoint_disabled", endpoint=str(due.endpoint_id), reason=reason)
+
+    async def _traced(self, due: DueDelivery) -> Try:
+        """Try it as a part of its run's trace."""
+        kind, about = tracing.Kind.CLIENT, traces.of_delivery(due)
+        with tracing.stretch("deliver webhook", kind, due.traceparent, about) as span:
+            made = await self._try(msgspec.structs.replace(due, traceparent=span.traceparent))
+            span.note(traces.of_try(made))
+            if made.status != "succeeded":
+                span.fail(str(made.status_code or made.outcome))
+        return made
 
     async def _try(self, due: DueDelivery) -> Try:
         """Make one request, and say what follows."""

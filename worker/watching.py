@@ -1,10 +1,12 @@
-"""What the worker counts, around the parts that do the work."""
+"""What the worker counts and traces, around the parts that do the work."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from shared import metrics
+import msgspec
+
+from shared import metrics, tracing
 from shared.clock import Clock
 from shared.domain.completions import Completion, CompletionRequest, ProviderError, Usage
 from shared.domain.price_book import PriceBook
@@ -15,10 +17,14 @@ from shared.store import claiming, ending
 from shared.store.claiming import ClaimedRun, Intent, Refusal
 from shared.store.database import Store
 from shared.store.ending import Moved, Outcome
+from shared.tracing import Kind
+from worker import traces
 from worker.breaker import Key
 from worker.providers.base import Provider
 
 _NANO = 1_000_000_000
+_traced: dict[tuple[str, int], tracing.Span] = {}
+"""The spans of runs under way, by id and claim."""
 _intents = metrics.sized("intents")
 _outcomes = metrics.sized("outcomes")
 
@@ -48,7 +54,28 @@ class WatchedRuns:
         if claimed.claim_no == 1:
             threaded = "no" if claimed.turn is None else "yes"
             metrics.WAITED.note(max(claimed.waited_s, 0), claimed.lane.value, threaded)
-        await self._inner.run(claimed)
+        if tracing.on():
+            await self._traced(claimed)
+        else:
+            await self._inner.run(claimed)
+
+    async def _traced(self, claimed: ClaimedRun) -> None:
+        """Carry a run as a part of its trace, behind the time it has waited."""
+        about = traces.of_run(claimed)
+        waited = tracing.begin(
+            "wait in lane", Kind.INTERNAL, claimed.traceparent, about, ago_s=claimed.waited_s
+        )
+        waited.end()
+        claim = (str(claimed.id), claimed.claim_no)
+        parent = claimed.traceparent or waited.traceparent
+        with tracing.stretch("run", Kind.CONSUMER, parent, about) as span:
+            _traced[claim] = span
+            try:
+                await self._inner.run(
+                    msgspec.structs.replace(claimed, traceparent=span.traceparent)
+                )
+            finally:
+                del _traced[claim]
 
 
 class WatchedProvider:
@@ -61,6 +88,26 @@ class WatchedProvider:
         self.name = inner.name
 
     async def complete(self, request: CompletionRequest) -> Completion:
+        if not tracing.on():
+            return await self._counted(request)
+        about = traces.of_call(self.name, request)
+        name = f"chat {request.model}"
+        with tracing.stretch(name, Kind.CLIENT, request.traceparent, about) as span:
+            try:
+                completion = await self._counted(
+                    msgspec.structs.replace(request, traceparent=span.traceparent)
+                )
+            except ProviderError as error:
+                span.note(traces.of_failure(error))
+                span.fail(error.code)
+                raise
+            span.note(traces.of_answer(completion))
+        return completion
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    async def _counted(self, request: CompletionRequest) -> Completion:
         model = label_of(self._prices, self.name, request.model)
         outcome, began_s = AttemptOutcome.UNKNOWN.value, self._clock.monotonic()
         try:
@@ -79,9 +126,6 @@ class WatchedProvider:
             metrics.CALLS.add(self.name, model, outcome)
             metrics.CALL_S.note(self._clock.monotonic() - began_s, self.name, model)
         return completion
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
 
     def _used(self, label: str, model: str, usage: Usage, tier: str | None) -> None:
         for kind in ("input", "cache_write", "cache_read", "output"):
@@ -120,6 +164,10 @@ async def settle(store: Store, batch: Sequence[Outcome], *, lease_s: float) -> l
     moved = await ending.settle(store, batch, lease_s=lease_s)
     for outcome, one in zip(batch, moved, strict=True):
         _count(outcome, one)
+        if span := _traced.get((outcome.run_id, outcome.claim_no)):
+            span.note({"runlane.run.status": one.status or outcome.status})
+            if one.status == RunStatus.FAILED:
+                span.fail(outcome.error_code or metrics.OTHER)
     return moved
 
 

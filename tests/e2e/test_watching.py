@@ -1,8 +1,8 @@
-"""One run as its operator sees it: in the metrics of both processes."""
+"""One run as its operator sees it: in the metrics of both processes, and in its trace."""
 
 import base64
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from uuid import uuid4
@@ -14,12 +14,15 @@ from prometheus_client.parser import text_string_to_metric_families
 import migrations
 from cli.embedded import EmbeddedServers
 from tests import servers as private_servers
+from tests.e2e.collector import Collector, Span
 from tests.e2e.customer import Customer
 from tests.e2e.fake_vendors import FakeVendors
 from tests.e2e.processes import clean_env
 from tests.e2e.receiver import Receiver
 from tests.faults.processes import Child, Launcher
 from tests.waiting import until
+
+HOOK = "/watched"
 
 Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -31,6 +34,8 @@ class Watched:
     api: Child
     worker: Child
     key: str
+    vendors: FakeVendors
+    collector: Collector
 
     @property
     def url(self) -> str:
@@ -39,13 +44,17 @@ class Watched:
 
 @pytest.fixture(scope="module")
 def watched(
-    servers: EmbeddedServers, launcher: Launcher, tmp_path_factory: pytest.TempPathFactory
+    servers: EmbeddedServers,
+    launcher: Launcher,
+    receiver: Receiver,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Watched]:
     home = tmp_path_factory.mktemp("e2e-watched")
     private_servers.empty_redis(servers)
     name = f"watched_{uuid4().hex}"
     with ExitStack() as stack:
         vendors = stack.enter_context(FakeVendors(home))
+        collector = stack.enter_context(Collector().listening())
         database_url = servers.postgres.create_database(name)
         stack.callback(servers.postgres.drop_database, name)
         migrations.upgrade(database_url)
@@ -56,6 +65,8 @@ def watched(
             MASTER_KEY="e2e:" + base64.b64encode(bytes(range(32))).decode(),
             API_PORT="0",
             METRICS_PORT="0",
+            OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
+            OTEL_BSP_SCHEDULE_DELAY="50",
             DEV_MODE="true",
             **vendors.env(),
         )
@@ -69,7 +80,10 @@ def watched(
         key_of = ["workspaces", "create-key", workspace_id.strip()]
         _, key, _ = launcher.run(key_of, env, home)
         _said(worker, "worker_ready")
-        yield Watched(api, worker, key.strip())
+        made = Watched(api, worker, key.strip(), vendors, collector)
+        with Customer(made.url, made.key) as customer:
+            customer.webhook(receiver.url(HOOK))
+        yield made
 
 
 def test_a_run_is_counted_from_its_submission_to_its_webhook(
@@ -78,12 +92,11 @@ def test_a_run_is_counted_from_its_submission_to_its_webhook(
     before = {child: _scrape(child) for child in (watched.api, watched.worker)}
     with Customer(watched.url, watched.key) as customer:
         customer.prompt("counted", "openai/gpt-5-mini")
-        customer.webhook(receiver.url("/counted"))
 
         run_id = customer.submit("counted", priority="onsite")
 
         customer.finished(run_id)
-        receiver.of_run("/counted", run_id)
+        receiver.of_run(HOOK, run_id)
         usage = customer.run(run_id)["tokenUsage"]
         cost = customer.run(run_id)["cost"]["total"]
 
@@ -126,6 +139,68 @@ def test_every_process_says_what_it_is_and_how_the_lanes_are(watched: Watched) -
         assert 0 < _of(found, "runlane_pool_connections", pool=pool, state="idle")
         assert 0 < _of(found, "process_resident_memory_bytes")
     assert 1 == _of(_scrape(watched.worker), "runlane_sweeper_leads")
+
+
+def test_one_trace_leads_from_the_submission_to_the_webhook(
+    watched: Watched, receiver: Receiver
+) -> None:
+    trace, callers = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    with Customer(watched.url, watched.key) as customer:
+        customer.prompt("traced", "openai/gpt-5-mini")
+        customer.http.headers["traceparent"] = f"00-{trace}-{callers}-01"
+
+        run_id = customer.submit("traced")
+
+        del customer.http.headers["traceparent"]
+        usage = customer.finished(run_id)["tokenUsage"]
+    webhook = receiver.of_run(HOOK, run_id)
+    request, wait, run, chat, delivery = until(lambda: _whole(watched.collector.spans(trace)))
+    assert [
+        ("runlane-api", "POST /api/v1/prompts/{slug}/{version}/runs", callers),
+        ("runlane-worker", "wait in lane", request.id),
+        ("runlane-worker", "run", request.id),
+        ("runlane-worker", "chat gpt-5-mini", run.id),
+        ("runlane-worker", "deliver webhook", request.id),
+    ] == [(one.service, one.name, one.parent) for one in (request, wait, run, chat, delivery)]
+    assert not any(one.failed for one in (request, wait, run, chat, delivery))
+    assert 0 < wait.began_ns <= wait.ended_ns <= run.ended_ns
+    assert run_id == run.attributes["runlane.run.id"] == delivery.attributes["runlane.run.id"]
+    assert "succeeded" == run.attributes["runlane.run.status"]
+    (call,) = watched.vendors.calls_of(run_id)
+    assert chat.traceparent == call["headers"]["traceparent"]
+    assert delivery.traceparent == webhook.headers["traceparent"]
+    assert {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": "gpt-5-mini",
+        "gen_ai.response.finish_reasons": ["stop"],
+        "gen_ai.usage.input_tokens": usage["input"],
+        "gen_ai.usage.output_tokens": usage["output"],
+    }.items() <= chat.attributes.items()
+    assert not any("hello" in str(one.attributes).lower() for one in (request, run, chat))
+
+
+def test_without_a_trace_of_the_callers_a_run_begins_one(
+    watched: Watched, receiver: Receiver
+) -> None:
+    with Customer(watched.url, watched.key) as customer:
+        customer.prompt("begun", "openai/mock-500")
+
+        run_id = customer.submit("begun", maxAttempts=1)
+
+        customer.finished(run_id)
+    trace = receiver.of_run(HOOK, run_id).headers["traceparent"].split("-")[1]
+    request, _, run, chat, _ = until(lambda: _whole(watched.collector.spans(trace)))
+    assert "" == request.parent
+    assert [False, True, True] == [one.failed for one in (request, run, chat)]
+    assert "provider_server_error" == run.attributes["error.type"] == chat.attributes["error.type"]
+
+
+def _whole(spans: Sequence[Span]) -> Sequence[Span] | None:
+    """The five spans of a run, once they are there: request, wait, run, call, delivery."""
+    names = ("POST /", "wait in lane", "run", "chat ", "deliver webhook")
+    found = [next((one for one in spans if one.name.startswith(name)), None) for name in names]
+    return [one for one in found if one is not None] if None not in found else None
 
 
 def _scrape(child: Child) -> Samples:
