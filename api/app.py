@@ -14,6 +14,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from api import auth, conditions, errors, requests, routes
 from api.deadline import Deadline
 from api.guard import Guard, body_rules
+from api.rates import Limiter
 from api.requests import StrictRequest
 from api.waiters import Waiters
 from api.watching import Watched, carry
@@ -24,10 +25,16 @@ BASE_PATH = "/api/v1"
 _AT_ROOT = frozenset({"docs", "health"})
 
 
-def create_app(deps: Deps, waiters: Waiters | None = None) -> ASGIApp:
-    """Build the ASGI application over a process's state; whoever gives `waiters` closes them."""
+def create_app(
+    deps: Deps, waiters: Waiters | None = None, limiter: Limiter | None = None
+) -> ASGIApp:
+    """Build the ASGI application over a process's state; whoever gives more than that closes it."""
     litestar = create_litestar()
-    state = {"deps": deps, "waiters": waiters or Waiters(deps)}
+    state = {
+        "deps": deps,
+        "waiters": waiters or Waiters(deps),
+        "limiter": limiter or Limiter(deps),
+    }
 
     async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
         scope.setdefault("state", {}).update(state)

@@ -7,6 +7,9 @@ from litestar.connection import ASGIConnection
 from litestar.di import NamedDependency
 from litestar.handlers import BaseRouteHandler
 
+from api.addresses import client_address
+from api.guard import ADDED
+from api.rates import COUNTS, Counts, Limiter
 from shared.deps import Deps
 from shared.errors import UnauthorizedError
 from shared.services import keys
@@ -29,7 +32,10 @@ async def demand_scope(
         return  # Litestar's own: it names the methods, as a 405 does
     state = connection.scope["state"]
     deps: Deps = state["deps"]
-    principal = await keys.authenticate(deps, _bearer(connection))
+    limiter: Limiter = state["limiter"]
+    principal = await _let_in(connection, deps, limiter)
+    counts = handler.opt.get(COUNTS, Counts.REQUEST)
+    state[ADDED] = await limiter.spend(str(principal.key_id), counts, state.get("document"))
     principal.demand(handler.opt[SCOPE])
     state[_PRINCIPAL] = principal
 
@@ -41,6 +47,24 @@ async def provide_principal(
     """Litestar dependency: who was let in."""
     principal: Principal = request.scope["state"][_PRINCIPAL]
     return principal
+
+
+async def _let_in(
+    connection: ASGIConnection[Any, Any, Any, Any], deps: Deps, limiter: Limiter
+) -> Principal:
+    """Tell who is calling; from an address with too many bad keys only keys known to be good."""
+    address = client_address(connection.scope, deps.settings.trusted_proxies)
+    refusal = limiter.refusal(address)
+    try:
+        token = _bearer(connection)
+        if refusal is not None and not keys.was_good(deps, token):
+            raise refusal
+        return await keys.authenticate(deps, token)
+    except UnauthorizedError:
+        if refusal is not None:
+            raise refusal from None
+        await limiter.failed(address)
+        raise
 
 
 def _bearer(connection: ASGIConnection[Any, Any, Any, Any]) -> str:

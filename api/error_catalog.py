@@ -295,8 +295,9 @@ REQUEST_ERRORS: tuple[RequestError, ...] = (
     RequestError(
         "rate_limited",
         429,
-        "Too many requests in the window; so far only tests of a webhook are counted.",
-        "Wait for as long as `Retry-After` says.",
+        "Too many submissions or requests of this key, tests of a webhook, or requests of this "
+        "address without a good key.",
+        "Wait for as long as `Retry-After` says; `RateLimit` on other answers tells what is left.",
     ),
     RequestError(
         "headers_too_large",

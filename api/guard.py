@@ -37,6 +37,9 @@ HEADERS_MAX_BYTES: Final = 16 * 1024  # names, values and four bytes around them
 HEADERS_MAX_FIELDS: Final = 64
 BATCH_MAX_NODES: Final = 100_000  # a thousand submissions, each far below the limit of one
 
+ADDED: Final = "added"
+"""In `scope["state"]`: header fields, as texts, that the answer gets whatever it is."""
+
 _LENGTH_DIGITS = 15
 _METHODS = {"Allow": "DELETE, GET, PATCH, POST, PUT"}
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
@@ -131,8 +134,9 @@ class Guard:
         request_id = _request_id(headers)
         state: dict[str, Any] = scope.setdefault("state", {})
         state["request_id"] = request_id
+        state[ADDED] = ()
         bind_contextvars(request_id=request_id)
-        answer = _Answer(send, request_id)
+        answer = _Answer(send, state)
         try:
             _check_address(scope)
             _check_headers(fields, headers)
@@ -150,11 +154,12 @@ class Guard:
 
 
 class _Answer:
-    """The way out: adds the request id to whatever is answered."""
+    """The way out: adds the request id, and what was left to add, to whatever is answered."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, state: Mapping[str, Any]) -> None:
         self._send = send
-        self._request_id = request_id
+        self._state = state
+        self._request_id: str = state["request_id"]
         self._started = False
 
     async def __call__(self, message: Message) -> None:
@@ -163,6 +168,7 @@ class _Answer:
             message["headers"] = [
                 *message.get("headers", ()),
                 (b"x-request-id", self._request_id.encode()),
+                *[(name.lower().encode(), text.encode()) for name, text in self._state[ADDED]],
             ]
         await self._send(message)
 

@@ -106,11 +106,10 @@ _ANSWER_TEXTS = {
     204: "Gone.",
     304: "Unchanged.",
 }
-_CALLER_STATUSES = frozenset({400, 401, 403, 408, 431, 500, 503})
+_CALLER_STATUSES = frozenset({400, 401, 403, 408, 429, 431, 500, 503})
 _BODY_STATUSES = frozenset({413, 415, 422})
 _OTHER_STATUSES: Mapping[str, frozenset[int]] = {
     "listEvents": frozenset({409, 422}),
-    "testWebhook": frozenset({429}),
 }
 
 

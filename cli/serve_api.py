@@ -8,6 +8,7 @@ from functools import partial
 import psycopg
 
 from api.app import create_app
+from api.rates import Limiter
 from api.server import WebServer
 from api.waiters import Waiters
 from cli.serve import StartError, Stop, collect_rarely, opened
@@ -25,9 +26,9 @@ async def serve_api(
 ) -> None:
     """Serve requests until asked to stop. Raises `StartError`, also for a port that is taken."""
     async with opened(settings) as (state, _):
-        waiters = Waiters(state)
+        waiters, limiter = Waiters(state), Limiter(state)
         server = WebServer(
-            create_app(state, waiters),
+            create_app(state, waiters, limiter),
             host=settings.api_host,
             port=settings.api_port,
             receive_timeout_s=settings.receive_timeout_s,
@@ -51,6 +52,7 @@ async def serve_api(
         finally:
             await waiters.close()
             await server.stop(settings.request_deadline_s)
+            await limiter.close()
             noting.cancel()
             with suppress(psycopg.Error):
                 await keys.note_uses(state)

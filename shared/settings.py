@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     SecretStr,
@@ -243,6 +244,21 @@ class Settings(BaseSettings):
     trace_contents: bool = Field(
         default=False,
         description="Traces hold the messages and answers of provider calls. Others may read them.",
+    # Rates
+    rate_submissions_per_minute: NonNegativeInt = Field(
+        default=6_000,
+        description="Runs one key may submit in a minute; a batch counts its items. 0: any number.",
+    )
+    rate_requests_per_minute: NonNegativeInt = Field(
+        default=60_000, description="Other requests of one key in a minute. 0: any number."
+    )
+    rate_failures_per_minute: NonNegativeInt = Field(
+        default=20,
+        description="Requests without a good key from one address in a minute. 0: any number.",
+    )
+    trusted_proxies: Annotated[tuple[IpNetwork, ...], NoDecode] = Field(
+        default=(),
+        description="Networks of proxies in front of the API, whose `X-Forwarded-For` is believed.",
     )
 
     # Connections
@@ -298,6 +314,7 @@ class Settings(BaseSettings):
         return None if value == "" else value
 
     @field_validator("webhook_allow_cidrs", "webhook_schedule_s", mode="before")
+    @field_validator("webhook_allow_cidrs", "webhook_schedule_s", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

@@ -12,6 +12,7 @@ from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED, HTTP_304_NOT_M
 from api import answers, conditions, preferences
 from api.auth import SCOPE
 from api.deadline import LIMIT
+from api.rates import COUNTS, Counts
 from api.waiters import Waiters
 from shared import ids
 from shared.deps import Deps
@@ -33,7 +34,7 @@ _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 @post(
     "/prompts/{slug:str}/{version:str}/runs",
     status_code=HTTP_200_OK,
-    opt={SCOPE: "runs:write"},
+    opt={SCOPE: "runs:write", COUNTS: Counts.SUBMISSION},
     summary="Submit a run",
 )
 async def submit_run(  # noqa: PLR0913, PLR0917 (what Litestar injects)
@@ -64,7 +65,7 @@ async def submit_run(  # noqa: PLR0913, PLR0917 (what Litestar injects)
 @post(
     "/runs/{run_id:str}/replay",
     status_code=HTTP_200_OK,
-    opt={SCOPE: "runs:write"},
+    opt={SCOPE: "runs:write", COUNTS: Counts.SUBMISSION},
     summary="Run a run again",
 )
 async def replay_run(
@@ -83,7 +84,12 @@ async def replay_run(
     return answers.document(body, headers=headers)
 
 
-@post("/runs/batch", status_code=HTTP_200_OK, opt={SCOPE: "runs:write"}, summary="Submit many")
+@post(
+    "/runs/batch",
+    status_code=HTTP_200_OK,
+    opt={SCOPE: "runs:write", COUNTS: Counts.BATCH},
+    summary="Submit many",
+)
 async def submit_batch(
     data: JSONBody[Batch],
     request: Request[Any, Any, Any],

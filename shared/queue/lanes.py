@@ -11,7 +11,7 @@ from redis.asyncio import ConnectionPool, Redis
 
 from shared.domain.states import Lane
 from shared.ids import RunId, parse
-from shared.queue.port import Ring
+from shared.queue.port import Ring, Spending
 from shared.queue.slots import LANES, Room
 
 QUEUES = {lane: f"rl:{lane}" for lane in LANES}
@@ -20,6 +20,7 @@ PAUSED = "rl:paused"
 ALIVE = "rl:alive"
 CANCELS = "rl:cancel"
 OVER = "rl:over"
+SPENT = "rl:spent:"
 RUN = "run"
 """The one function of our jobs; its one argument is the run's id."""
 
@@ -96,6 +97,7 @@ class Lanes(ArqRedis):
         self._patient = Redis(connection_pool=patient or pool)
         self._ring = self.register_script(_lua("ring.lua"))
         self._claim = self.register_script(_lua("claim.lua"))
+        self._spend = self.register_script(_lua("spend.lua"))
 
     async def ring(self, ring: Ring) -> None:
         await self.ring_many([ring])
@@ -142,6 +144,11 @@ class Lanes(ArqRedis):
                     ring for ring, score in zip(chunk, scores, strict=True) if score is None
                 ]
         return missing
+
+    async def spend(self, spendings: Sequence[Spending]) -> Sequence[float]:
+        keys = [SPENT + one.name for one in spendings]
+        later_us = [round(one.seconds * 1_000_000) for one in spendings]
+        return [ahead / 1_000_000 for ahead in await self._spend(keys=keys, args=later_us)]
 
     async def emptied(self) -> bool:
         return bool(await self.set(ALIVE, b"1", nx=True))

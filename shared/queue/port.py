@@ -17,6 +17,13 @@ class Ring(msgspec.Struct, frozen=True):
     due_ms: int | None = None
 
 
+class Spending(msgspec.Struct, frozen=True):
+    """What a caller of this name spent since it was last told, in seconds of its quota."""
+
+    name: str
+    seconds: float
+
+
 class Dispatcher(Protocol):
     """The engine behind the lanes. Every method may raise `redis.RedisError`."""
 
@@ -46,6 +53,10 @@ class Dispatcher(Protocol):
 
     async def missing(self, rings: Sequence[Ring]) -> Sequence[Ring]:
         """Those of the given that no lane holds."""
+        ...
+
+    async def spend(self, spendings: Sequence[Spending]) -> Sequence[float]:
+        """Add up what callers spent of their quotas; how many seconds ahead of now each is then."""
         ...
 
     async def emptied(self) -> bool:

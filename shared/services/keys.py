@@ -91,6 +91,17 @@ async def authenticate(deps: Deps, token: str) -> Principal:
     )
 
 
+def was_good(deps: Deps, token: str) -> bool:
+    """Whether this process has found this very key good, some time ago."""
+    parsed = api_keys.parse(token)
+    checked = None if parsed is None else deps.keys.get(parsed.lookup_id)
+    return (
+        parsed is not None
+        and checked is not None
+        and hmac.compare_digest(checked.known.digest, parsed.digest)
+    )
+
+
 async def note_uses(deps: Deps) -> None:
     """Write down which keys were used since the last call."""
     used = [KeyId(key_id) for key_id in deps.used_keys]
