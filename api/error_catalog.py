@@ -112,6 +112,12 @@ REQUEST_ERRORS: tuple[RequestError, ...] = (
         "Read the thing again, then decide.",
     ),
     RequestError(
+        "contents_erased",
+        409,
+        "The run's inputs are gone: its environment keeps contents no longer than that.",
+        "Submit a new run with its inputs.",
+    ),
+    RequestError(
         "cursor_reset",
         409,
         "The database was restored since the cursor was made: what came behind it is unknown.",

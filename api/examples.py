@@ -55,7 +55,7 @@ _REQUESTS: Mapping[str, Any] = {
     "rollBackTag": {"comment": "Too chatty"},
     "setTag": {"version": 3, "comment": "Shorter greetings"},
     "createEnvironment": {"name": "staging"},
-    "changeEnvironment": {"isDefault": True},
+    "changeEnvironment": {"isDefault": True, "retention": {"contentsDays": 30, "runsDays": 365}},
     "setVariable": {"value": "sk-…"},
     "createWebhook": {
         "url": "https://example.com/hooks/runlane",
@@ -228,6 +228,7 @@ _LEFT_OUT = frozenset({("AcceptedRun", "promptRun"), ("FeedData", "webhook")})
 _NULL = frozenset(
     {
         "cancelRequestedAt",
+        "contentsErasedAt",
         "continueFrom",
         "deletingSince",
         "disabledAt",
@@ -242,7 +243,6 @@ _NULL = frozenset(
         "replayedFrom",
     }
 )
-
 
 _KINDS: tuple[type[AppError], ...] = (AppError, *AppError.__subclasses__())
 _TITLES: dict[int | str, str] = {

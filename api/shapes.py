@@ -215,6 +215,13 @@ class RunSummary(Shape, frozen=True):
     started_at: Moment | None
     finished_at: Moment | None
     cancel_requested_at: Moment | None
+    contents_erased_at: Annotated[
+        Moment | None,
+        Meta(
+            description="Since when inputs, messages and output are gone and read as null: the "
+            "retention of its environment says how long they stay."
+        ),
+    ]
     replayed_from: UUID | None
     links: RunLinks
     output: str | None
@@ -223,7 +230,7 @@ class RunSummary(Shape, frozen=True):
 class Run(RunSummary, frozen=True):
     """Everything about a run."""
 
-    inputs: dict[str, str]
+    inputs: dict[str, str] | None
     attempts: list[Attempt]
     messages: Annotated[
         list[SentMessage] | None,

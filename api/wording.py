@@ -79,6 +79,12 @@ _SUBMISSION: Mapping[str, str] = {
     "again (`retry`, what happens when left out), or end as `failed` (`fail`).",
 }
 
+_KEEPS: Mapping[str, str] = {
+    "retention": "How long contents and runs stay after a run's end; `none` is short for "
+    "`contentsDays` 0. Given, it replaces the whole of what was set.",
+    "limits": "How many runs may wait and run. Given, it replaces the whole of what was set.",
+}
+
 FIELDS: Mapping[str, Mapping[str, str]] = {
     "Batch": {"runs": "1 to 1,000 of them; all are accepted, or none."},
     "BatchItem": {
@@ -87,11 +93,19 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         "version": PARAMETERS["version"],
         "idempotencyKey": "Like the header `Idempotency-Key` of a single submission.",
     },
-    "EnvironmentChange": {"isDefault": "`true` takes over from the present default."},
+    "EnvironmentChange": {"isDefault": "`true` takes over from the present default.", **_KEEPS},
     "LongDraft": _LONG,
     "LongVersion": {**_LONG, **_VERSION},
     "ModelParams": _PARAMS,
-    "NewEnvironment": {"isDefault": "The first environment is the default whatever this says."},
+    "Limits": {
+        "queuedRuns": "Beyond so many waiting ones no run is taken: 403 `quota_exceeded`. Where "
+        "the server allows fewer, that counts.",
+        "runningRuns": "So many run at once; others wait, `statusReason` `backlog`.",
+    },
+    "NewEnvironment": {
+        "isDefault": "The first environment is the default whatever this says.",
+        **_KEEPS,
+    },
     "NewKey": {
         "scopes": "What the key may do; `…:write` includes `…:read`, `admin` is all of them.",
         "environments": "Names of environments the key is limited to; none mean all.",
@@ -120,6 +134,11 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
     "Replay": {
         "version": "`same` (when left out), or what its tag, else the latest, points at now.",
         "envVars": "Given again: the old run's were erased when it ended.",
+    },
+    "Retention": {
+        "contentsDays": "Then inputs, messages and output are erased: of the run, its events, its "
+        "thread. 0: as soon as its webhooks are delivered or given up.",
+        "runsDays": "Then the run is deleted with all that belongs to it.",
     },
     "Rollback": {"comment": "Kept in the tag's history."},
     "Rotation": {

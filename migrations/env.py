@@ -22,8 +22,10 @@ def run() -> None:
     connection = context.config.attributes["connection"]
     connection.execute(text("SET lock_timeout = '5s'"))
     connection.execute(text("SET statement_timeout = '300s'"))
+    connection.commit()  # or no migration could build an index beside the running system
     context.configure(
         connection=connection,
+        transaction_per_migration=True,
         target_metadata=METADATA,
         render_item=render_item,
         compare_type=True,

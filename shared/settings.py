@@ -153,6 +153,27 @@ class Settings(BaseSettings):
     )
     idempotency_days: int = Field(default=7, ge=1, le=30, description="How long keys are kept.")
 
+    # Retention
+    retain_contents_days: NonNegativeInt | None = Field(
+        default=None,
+        le=3650,
+        description="Days after its end that a run's inputs, messages and output stay, where its "
+        "environment and workspace say nothing. 0: until its webhooks are delivered; unset: as "
+        "long as the run.",
+    )
+    retain_runs_days: PositiveInt | None = Field(
+        default=None, le=3650, description="Days after its end that a run stays. Unset: for ever."
+    )
+    prune_s: PositiveFloat = Field(
+        default=5, description="How often what is to go is looked for; one worker does it."
+    )
+    prune_batch: PositiveInt = Field(
+        default=100, description="Runs that one transaction of it takes."
+    )
+    prune_share: float = Field(
+        default=0.2, gt=0, le=1, description="Share of the time that it may keep the database busy."
+    )
+
     # Webhooks
     webhook_allow_http: bool = Field(
         default=False, description="Webhook URLs may start with `http://`; dev mode allows it too."
@@ -244,6 +265,8 @@ class Settings(BaseSettings):
     trace_contents: bool = Field(
         default=False,
         description="Traces hold the messages and answers of provider calls. Others may read them.",
+    )
+
     # Rates
     rate_submissions_per_minute: NonNegativeInt = Field(
         default=6_000,
@@ -313,7 +336,6 @@ class Settings(BaseSettings):
     def _or_none(cls, value: object) -> object:
         return None if value == "" else value
 
-    @field_validator("webhook_allow_cidrs", "webhook_schedule_s", mode="before")
     @field_validator("webhook_allow_cidrs", "webhook_schedule_s", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:

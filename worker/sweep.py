@@ -6,11 +6,9 @@ One process at a time does this: it holds an advisory lock on a connection of it
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 from uuid import UUID
 
 import psycopg
-from psycopg import AsyncConnection
 from redis import RedisError
 
 from shared import crashpoints, log, metrics
@@ -20,6 +18,7 @@ from shared.ids import RunId
 from shared.queue.port import Ring
 from shared.services import operations, rings
 from shared.store import database, deliveries, sessions, sweeping
+from worker.leading import Leadership
 
 BATCH = 500
 _DAY_S = 86_400
@@ -32,9 +31,7 @@ class Sweeper:
 
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
-        self._connection: AsyncConnection[Any] | None = None
-        self._connected_at = 0.0
-        self._leads = False
+        self._leadership = Leadership(deps, sweeping.LEADER_LOCK)
         self._away = log.Spell(_log, "sweep_put_off", "sweep_resumed")
         self._positions: dict[Lane, tuple[int, UUID]] = dict.fromkeys(Lane, _FIRST)
         self._swept_at = float("-inf")
@@ -45,7 +42,9 @@ class Sweeper:
         pause_s = min(settings.reap_s, settings.sweep_s)
         while True:
             try:
-                if await self._lead():
+                leads = await self._leadership.held()
+                metrics.LEADS.set(leads)
+                if leads:
                     await self._reap()
                     if self._deps.clock.monotonic() - self._swept_at >= settings.sweep_s:
                         self._swept_at = self._deps.clock.monotonic()
@@ -62,38 +61,13 @@ class Sweeper:
 
     async def close(self) -> None:
         """Give up the lead."""
-        self._leads = False
         metrics.LEADS.set(0)
-        if self._connection is not None:
-            await self._connection.close()
-            self._connection = None
-
-    async def _lead(self) -> bool:
-        """Hold the lock, or try to get it; proves at each call that the connection lives."""
-        if self._connection is None:
-            self._connection = await self._deps.store.connect_alone()
-            self._connected_at = self._deps.clock.monotonic()
-            # A frozen leader has to lose its lock as a dead one does: who else would reap it?
-            await self._connection.execute(
-                "SELECT set_config('idle_session_timeout', %s, false)",
-                (str(round(self._deps.settings.lease_s * 1000)),),
-            )
-        with database.answered_within(self._deps.settings.lease_s, self._connection):
-            if self._leads:
-                await self._connection.execute("SELECT 1")
-            else:
-                cursor = await self._connection.execute(
-                    "SELECT pg_try_advisory_lock(%s)", (sweeping.LEADER_LOCK,)
-                )
-                row = await cursor.fetchone()
-                self._leads = bool(row and row[0])
-        metrics.LEADS.set(self._leads)
-        return self._leads
+        await self._leadership.close()
 
     async def _reap(self) -> None:
         """Take over from dead workers; not before a lease has passed since we could see them."""
         settings = self._deps.settings
-        if self._deps.clock.monotonic() - self._connected_at < settings.lease_s:
+        if self._deps.clock.monotonic() - self._leadership.connected_at < settings.lease_s:
             return
         dead = await sessions.mark_dead(self._deps.store, lease_s=settings.lease_s)
         if dead:

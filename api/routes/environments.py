@@ -55,7 +55,7 @@ async def read_environment(
     return tagged(await environments.get(deps, principal, name))
 
 
-@patch("/environments/{name:str}", opt=_WRITE, summary="Rename an environment or make it default")
+@patch("/environments/{name:str}", opt=_WRITE, summary="Change an environment")
 async def change_environment(
     name: FromPath[str],
     data: JSONBody[EnvironmentChange],
@@ -63,7 +63,12 @@ async def change_environment(
     principal: NamedDependency[Principal],
     deps: NamedDependency[Deps],
 ) -> Response[EnvironmentView]:
-    """Change what is given; `"isDefault": true` takes over from the present default."""
+    """Change what is given; `"isDefault": true` takes over from the present default.
+
+    `retention` is how long contents (inputs, messages, outputs) and runs stay after a run's end;
+    `"none"` keeps contents until the webhooks are delivered. `limits` are runs that may wait and
+    run at once.
+    """
     return tagged(await environments.change(deps, principal, name, data, expected))
 
 

@@ -1,6 +1,10 @@
 """Names of environments and of their variables."""
 
 import re
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
 
 from shared.errors import Flaw
 
@@ -10,6 +14,28 @@ MIN_SHOWN_VALUE = 12
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _KEY = re.compile(r"[A-Z][A-Z0-9_]{0,127}")
 _RESERVED_NAMES = frozenset({"diff", "promote"})  # they are routes beside /environments/{name}
+
+
+class Retention(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """For how many days after a run's end things stay; null leaves it to the server.
+
+    With 0 days contents stay until the run's webhooks are delivered, or given up.
+    """
+
+    contents_days: Annotated[int, Meta(ge=0, le=3650)] | None = None
+    runs_days: Annotated[int, Meta(ge=1, le=3650)] | None = None
+
+
+class Limits(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """How many runs may wait and run at once; null leaves it to the server."""
+
+    queued_runs: Annotated[int, Meta(ge=1, le=10_000_000)] | None = None
+    running_runs: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+
+
+def retention_of(asked: Retention | Literal["none"] | None) -> Retention | None:
+    """What `"none"` is short for."""
+    return Retention(contents_days=0) if asked == "none" else asked
 
 
 def is_name(text: str) -> bool:

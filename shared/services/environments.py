@@ -1,6 +1,7 @@
 """Environments, their sealed variables, and which of them a key may reach."""
 
 from collections.abc import Collection, Sequence
+from typing import Literal
 from uuid import UUID
 
 import msgspec
@@ -10,6 +11,7 @@ from shared.deps import Deps
 from shared.domain import environments as rules
 from shared.domain import flaws
 from shared.domain.audit import Action
+from shared.domain.environments import Limits, Retention
 from shared.domain.paging import Page, Slice
 from shared.domain.preconditions import WHATEVER, Expected
 from shared.errors import ConflictError, Flaw, ForbiddenError, NotFoundError, UnacceptableError
@@ -23,7 +25,13 @@ from shared.store.tables import EnvironmentRow, EnvironmentVariableRow
 from shared.vault import VaultError
 
 MAX_VARIABLES = 200
-_FIELDS = {"is_default": "isDefault"}
+_FIELDS = {
+    "is_default": "isDefault",
+    "retain_contents_days": "retention",
+    "retain_runs_days": "retention",
+    "max_queued_runs": "limits",
+    "max_running_runs": "limits",
+}
 
 
 class NewEnvironment(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -31,13 +39,17 @@ class NewEnvironment(msgspec.Struct, frozen=True, rename="camel", forbid_unknown
 
     name: str
     is_default: bool | None = None
+    retention: Retention | Literal["none"] | None = None
+    limits: Limits | None = None
 
 
 class EnvironmentChange(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """The body of a change; what is absent stays."""
+    """The body of a change; what is absent stays. `retention` and `limits` change as a whole."""
 
     name: str | None = None
     is_default: bool | None = None
+    retention: Retention | Literal["none"] | None = None
+    limits: Limits | None = None
 
 
 class NewVariable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,6 +66,8 @@ class EnvironmentView(msgspec.Struct, frozen=True, rename="camel"):
     is_default: bool
     created_at: str
     deleting_since: str | None
+    retention: Retention
+    limits: Limits
 
 
 class VariableView(msgspec.Struct, frozen=True, rename="camel"):
@@ -80,6 +94,7 @@ async def create(deps: Deps, principal: Principal, body: NewEnvironment) -> Envi
             body.name,
             is_default=first or body.is_default is True,
         )
+        await workspaces.configure_environment(tx, row, _configured(row, body))
         await audit.note(tx, principal, Action.ENVIRONMENT_CREATED, target(row))
     return _view(row)
 
@@ -125,8 +140,12 @@ async def change(
         await workspaces.update_environment(
             tx, row, name=body.name, is_default=body.is_default or None
         )
+        configured = _configured(row, body)
+        await workspaces.configure_environment(tx, row, configured)
+        fields += configured
         if fields:
-            details: dict[str, audit.Detail] = {"fields": [_FIELDS.get(one, one) for one in fields]}
+            named = dict.fromkeys(_FIELDS.get(one, one) for one in fields)
+            details: dict[str, audit.Detail] = {"fields": list(named)}
             await audit.note(tx, principal, Action.ENVIRONMENT_CHANGED, target(row), details)
         return _view(row)
 
@@ -241,6 +260,21 @@ async def _name_is_free(tx: Tx, workspace_id: WorkspaceId, name: str) -> None:
         raise workspaces.name_taken(name)
 
 
+def _configured(
+    row: EnvironmentRow, body: NewEnvironment | EnvironmentChange
+) -> dict[str, int | None]:
+    """The columns that a body's retention and limits make different."""
+    given: dict[str, int | None] = {}
+    retention = rules.retention_of(body.retention)
+    if retention is not None:
+        given["retain_contents_days"] = retention.contents_days
+        given["retain_runs_days"] = retention.runs_days
+    if body.limits is not None:
+        given["max_queued_runs"] = body.limits.queued_runs
+        given["max_running_runs"] = body.limits.running_runs
+    return {name: value for name, value in given.items() if value != getattr(row, name)}
+
+
 def _variable_target(environment: EnvironmentRow, key: str) -> Target:
     return Target("variable", environment.id, key, (environment.id,))
 
@@ -252,6 +286,8 @@ def _view(row: EnvironmentRow) -> EnvironmentView:
         is_default=row.is_default,
         created_at=rfc3339(row.created_at),
         deleting_since=views.moment(row.deleting_at),
+        retention=Retention(row.retain_contents_days, row.retain_runs_days),
+        limits=Limits(row.max_queued_runs, row.max_running_runs),
     )
 
 

@@ -8,12 +8,13 @@ from shared.deps import Deps
 from shared.domain.completions import ModelParams
 from shared.domain.states import Lane, UnknownOutcome
 from shared.domain.submissions import Submission
-from shared.errors import NotFoundError
+from shared.errors import ConflictError, NotFoundError
 from shared.ids import RunId
 from shared.services import submissions
 from shared.services.keys import Principal
 from shared.services.submissions import Accepted, Request
 from shared.store import reading
+from shared.store.reading import ToReplay
 
 
 class Replay(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -31,15 +32,35 @@ async def replay(
 ) -> Accepted:
     """Submit a run again, on no thread; `request` carries the key and the time of the HTTP request.
 
-    Raises `NotFoundError` for an unknown run or a deleted prompt, and what a submission raises.
+    Raises `NotFoundError` for an unknown run or a deleted prompt, `ConflictError` for one whose
+    inputs are erased, and what a submission raises.
     """
     old = await reading.to_replay(
         deps.store, principal.workspace_id, run_id, principal.environment_ids
     )
     if old is None:
         raise NotFoundError
+    if old.erased:
+        raise ConflictError(
+            "The inputs of this run are erased: it cannot be run again.", code="contents_erased"
+        )
     current = old.tag or submissions.LATEST
-    body = Submission(
+    return await submissions.submit(
+        deps,
+        principal,
+        msgspec.structs.replace(
+            request,
+            slug=old.slug,
+            version=current if wanted.version == "current" else old.version_id,
+            body=_submission(old, wanted),
+            replayed_from=run_id,
+        ),
+    )
+
+
+def _submission(old: ToReplay, wanted: Replay) -> Submission:
+    """What was asked for then."""
+    return Submission(
         inputs=msgspec.json.decode(old.inputs, type=dict[str, str]),
         priority=Lane(old.priority),
         environment=old.environment,
@@ -52,15 +73,4 @@ async def replay(
         max_duration=old.max_duration_s,
         max_attempts=old.max_attempts,
         on_unknown_outcome=UnknownOutcome(old.on_unknown_outcome),
-    )
-    return await submissions.submit(
-        deps,
-        principal,
-        msgspec.structs.replace(
-            request,
-            slug=old.slug,
-            version=current if wanted.version == "current" else old.version_id,
-            body=body,
-            replayed_from=run_id,
-        ),
     )

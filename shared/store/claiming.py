@@ -17,9 +17,7 @@ class ClaimedRun(msgspec.Struct, frozen=True):
 
     `tried` is JSON: its earlier calls in order, with `provider`, `model`, `outcome`, `error_code`,
     `cost`, whether it is `unpriced` and, of an answer that missed its schema, the answer and what
-    was wrong as `miss`; null when there are none.
-    `cost` and, of an answer that missed its schema, the answer and what was wrong as `miss`; null
-    when there are none. `waited_s` counts from the moment it was due.
+    was wrong as `miss`; null when there are none. `waited_s` counts from the moment it was due.
     """
 
     id: RunId

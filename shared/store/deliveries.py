@@ -326,17 +326,18 @@ async def disable(store: Store, endpoint_id: EndpointId, url: str, reason: str) 
 # By id, which begins with the moment of creation: no index is needed for it.
 _PRUNE = """
 WITH old AS MATERIALIZED (
-    SELECT y.id FROM deliveries y
+    SELECT y.id, y.event_id FROM deliveries y
     WHERE y.id < (lpad(to_hex((1000 * (extract(epoch FROM now()) - %(kept_s)s))::bigint), 12, '0')
         || repeat('0', 20))::uuid
       AND y.finished_at < now() - make_interval(secs => %(kept_s)s)
     ORDER BY y.id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
   ),
-  tries AS (DELETE FROM delivery_tries t USING old o WHERE t.delivery_id = o.id)
+  tries AS (DELETE FROM delivery_tries t USING old o WHERE t.delivery_id = o.id),
+  pings AS (DELETE FROM events v USING old o WHERE v.id = o.event_id AND v.run_id IS NULL)
 DELETE FROM deliveries y USING old o WHERE y.id = o.id
 """
 
 
 async def prune(store: Store, *, kept_s: float, limit: int) -> int:
-    """Forget deliveries that ended so long ago, with their tries; answers how many."""
+    """Forget deliveries that ended so long ago, with their tries and pings; answers how many."""
     return await store.execute(_PRUNE, {"kept_s": kept_s, "limit": limit})

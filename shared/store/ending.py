@@ -126,9 +126,9 @@ def ending(lease: str = "0") -> str:
     SELECT r.event_id, r.workspace_id, r.environment_id, r.id AS run_id, r.traceparent,
       'run.' || r.status AS type,
       CASE WHEN octet_length(x.body) <= {EVENT_BYTES} THEN x.body
-        ELSE {_body(EVENT_RUN_SMALL)} END AS body
+        ELSE {event_body(EVENT_RUN_SMALL)} END AS body
     FROM done r {JOINS}
-      CROSS JOIN LATERAL (SELECT {_body(EVENT_RUN)} AS body OFFSET 0) AS x
+      CROSS JOIN LATERAL (SELECT {event_body(EVENT_RUN)} AS body OFFSET 0) AS x
   ),
   event AS (
     INSERT INTO events (id, workspace_id, environment_id, run_id, type, body)
@@ -149,7 +149,8 @@ def ending(lease: str = "0") -> str:
   )"""
 
 
-def _body(run: str) -> str:
+def event_body(run: str) -> str:
+    """An event as it is sent; `run` is one of `EVENT_RUN…`, and `r` has an `event_id`."""
     return f"""json_build_object('id', r.event_id, 'type', 'run.' || r.status,
       'timestamp', {moment("r.finished_at")}, 'environment', e.name,
       'data', json_build_object('run', {run}))::text"""

@@ -104,6 +104,7 @@ FIELDS: dict[str, str] = {
     "startedAt": moment("r.started_at"),
     "finishedAt": moment("r.finished_at"),
     "cancelRequestedAt": moment("r.cancel_requested_at"),
+    "contentsErasedAt": moment("r.contents_erased_at"),
     "replayedFrom": "r.replayed_from",
     "links": """json_build_object('self', '/api/v1/runs/' || r.id,
       'cancel', '/api/v1/runs/' || r.id || '/cancel',

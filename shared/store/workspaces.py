@@ -252,6 +252,15 @@ async def update_environment(
         await tx.flush()
 
 
+async def configure_environment(
+    tx: Tx, row: EnvironmentRow, columns: Mapping[str, int | None]
+) -> None:
+    """Set what an environment keeps and how much it takes, by column."""
+    for name, value in columns.items():
+        setattr(row, name, value)
+    await tx.flush()
+
+
 def name_taken(name: str) -> ConflictError:
     """The error for a name that another environment has, in whatever case."""
     return ConflictError(f"An environment named '{name}' exists.", code="name_taken")

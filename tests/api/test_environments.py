@@ -23,7 +23,8 @@ async def test_environment_is_created_listed_read_and_renamed(client: httpx.Asyn
     renamed = await client.patch("/environments/Staging", json={"name": "Stage.2"})
 
     assert 201 == created.status_code
-    assert {"id", "name", "isDefault", "createdAt", "deletingSince"} == created.json().keys()
+    shown = {"id", "name", "isDefault", "createdAt", "deletingSince", "retention", "limits"}
+    assert shown == created.json().keys()
     assert ("staging", False) == (created.json()["name"], created.json()["isDefault"])
     assert {**created.json(), "name": "Stage.2"} == renamed.json()
     assert renamed.json() == (await client.get("/environments/STAGE.2")).json()

@@ -160,6 +160,24 @@ class RunRow(Table, table=True):
             postgresql_where=text("status = 'running'"),
         ),
         Index(
+            "ix_runs_kept",
+            "environment_id",
+            "finished_at",
+            postgresql_where=text("finished_at IS NOT NULL AND contents_erased_at IS NULL"),
+        ),
+        Index(
+            "ix_runs_erased",
+            "environment_id",
+            "finished_at",
+            postgresql_where=text("contents_erased_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_runs_parked",
+            "environment_id",
+            "id",
+            postgresql_where=text("status = 'queued' AND status_reason = 'backlog'"),
+        ),
+        Index(
             "uq_runs_turn",
             "workspace_id",
             "thread_id",
@@ -234,6 +252,7 @@ class RunRow(Table, table=True):
     )
     started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    contents_erased_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
 class AttemptRow(Table, table=True):
@@ -314,6 +333,7 @@ class IdempotencyKeyRow(Table, table=True):
         to("runs", "workspace_id", "run_id"),
         CheckConstraint("octet_length(fingerprint) = 32", name="fingerprint_is_sha256"),
         Index("ix_idempotency_keys_expires_at", "expires_at"),
+        Index("ix_idempotency_keys_run_id", "run_id"),
     )
 
     workspace_id: UUID = Field(primary_key=True)

@@ -26,7 +26,11 @@ class WorkspaceRow(Table, table=True):
     """
 
     __tablename__ = "workspaces"
-    __table_args__ = (CheckConstraint("name <> ''", name="named"),)
+    __table_args__ = (
+        CheckConstraint("name <> ''", name="named"),
+        CheckConstraint("retain_contents_days BETWEEN 0 AND 3650", name="retained_contents_days"),
+        CheckConstraint("retain_runs_days BETWEEN 1 AND 3650", name="retained_runs_days"),
+    )
 
     id: UUID = Field(primary_key=True)
     name: str = Field(sa_type=Text)
@@ -34,6 +38,8 @@ class WorkspaceRow(Table, table=True):
     catalog_version: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     accounted: bool = Field(default=False, sa_column_kwargs={"server_default": "false"})
     max_request_nanousd: int | None = Field(default=None, sa_type=BigInteger)
+    retain_contents_days: int | None = None
+    retain_runs_days: int | None = None
     created_at: datetime = Field(
         default=None, sa_type=UtcDateTime, sa_column_kwargs={"server_default": func.now()}
     )
@@ -69,7 +75,8 @@ class ApiKeyRow(Table, table=True):
 class EnvironmentRow(Table, table=True):
     """`production`, `staging`, …: scopes variables and webhooks. One is the default.
 
-    With `deleting_at` it takes no runs any more; those it had are being canceled.
+    With `deleting_at` it takes no runs any more; those it had are being canceled. What it says
+    nothing about, its workspace says, or the settings do.
     """
 
     __tablename__ = "environments"
@@ -77,6 +84,10 @@ class EnvironmentRow(Table, table=True):
         UniqueConstraint("workspace_id", "id"),
         CheckConstraint("NOT (is_default AND deleted_at IS NOT NULL)", name="default_is_alive"),
         CheckConstraint("NOT (is_default AND deleting_at IS NOT NULL)", name="default_stays"),
+        CheckConstraint("retain_contents_days BETWEEN 0 AND 3650", name="retained_contents_days"),
+        CheckConstraint("retain_runs_days BETWEEN 1 AND 3650", name="retained_runs_days"),
+        CheckConstraint("max_queued_runs > 0", name="capped_queued_runs"),
+        CheckConstraint("max_running_runs > 0", name="capped_running_runs"),
         Index(
             "uq_environments_name",
             "workspace_id",
@@ -100,6 +111,10 @@ class EnvironmentRow(Table, table=True):
     created_at: datetime = Field(
         default=None, sa_type=UtcDateTime, sa_column_kwargs={"server_default": func.now()}
     )
+    retain_contents_days: int | None = None
+    retain_runs_days: int | None = None
+    max_queued_runs: int | None = None
+    max_running_runs: int | None = None
     deleting_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     deleted_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 

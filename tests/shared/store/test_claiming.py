@@ -452,6 +452,7 @@ async def test_what_a_run_has_tried_comes_with_its_next_claim_and_with_no_first_
             "outcome": "server_error",
             "error_code": "provider_server_error",
             "cost": msgspec.json.decode(cost),
+            "unpriced": False,
             "miss": None,
         }
     ] == msgspec.json.decode(again.tried)

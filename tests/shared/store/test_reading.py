@@ -39,6 +39,7 @@ RUN_KEYS = [
     "startedAt",
     "finishedAt",
     "cancelRequestedAt",
+    "contentsErasedAt",
     "replayedFrom",
     "links",
 ]
@@ -131,6 +132,7 @@ async def test_a_waiting_run_shows_all_of_its_keys_and_empty_ends(rig: Rig) -> N
         "startedAt": None,
         "finishedAt": None,
         "cancelRequestedAt": None,
+        "contentsErasedAt": None,
         "replayedFrom": None,
         "links": {
             "self": f"/api/v1/runs/{new.id}",

@@ -1,0 +1,136 @@
+"""What ended long enough ago: contents are erased, runs and all that belongs to them deleted.
+
+An environment says how long, else its workspace, else the settings. Nothing is done to a run with
+a webhook that is still to be delivered. A run that goes takes its contents along, so these stay no
+longer than the run. Each statement is a transaction for one batch: cut off, it is simply repeated.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from shared.store.database import Store
+from shared.store.ending import event_body
+from shared.store.run_json import EVENT_BYTES, EVENT_RUN, EVENT_RUN_SMALL, JOINS
+
+ERASED = "Erased."
+"""What stands in place of an error's text that may have quoted contents."""
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """For how many days contents and runs stay where nobody says otherwise; `None`: for ever."""
+
+    contents_days: int | None
+    runs_days: int | None
+
+
+_CONTENTS = "coalesce(e.retain_contents_days, w.retain_contents_days, %(contents)s::int)"
+_RUNS = "coalesce(e.retain_runs_days, w.retain_runs_days, %(runs)s::int)"
+_SETTLED = """NOT EXISTS (SELECT 1 FROM events v JOIN deliveries d ON d.event_id = v.id
+    WHERE v.run_id = r.id AND d.status = 'pending')"""
+
+
+def _due(days: str, *states: str) -> str:
+    """The CTE `due`: runs that ended so many days ago, of every environment, locked."""
+    found = " UNION ALL ".join(
+        f"""(SELECT l.* FROM old o CROSS JOIN LATERAL (
+      SELECT r.id, r.workspace_id, r.thread_id, r.channel, r.turn FROM runs r
+      WHERE r.environment_id = o.id AND {state} AND r.finished_at <= o.until AND {_SETTLED}
+      ORDER BY r.finished_at LIMIT %(limit)s FOR UPDATE OF r SKIP LOCKED) AS l LIMIT %(limit)s)"""
+        for state in states
+    )
+    return f"""
+  old AS MATERIALIZED (
+    SELECT e.id, now() - make_interval(days => {days}) AS until
+    FROM environments e JOIN workspaces w ON w.id = e.workspace_id WHERE {days} IS NOT NULL
+  ),
+  due AS MATERIALIZED ({found})"""
+
+
+_UNERASED = "r.finished_at IS NOT NULL AND r.contents_erased_at IS NULL"
+_MESSAGES = """DELETE FROM messages m USING due r WHERE m.workspace_id = r.workspace_id
+      AND m.thread_id = r.thread_id AND m.channel = r.channel AND m.turn = r.turn
+      AND m.run_id = r.id"""
+
+# The places that a run's texts get to: its row, its attempts, its thread, its event, the answers of
+# receivers. A message's hash is as telling as a short message.
+_ERASE = f"""
+WITH {_due(f"least({_CONTENTS}, {_RUNS})", _UNERASED)},
+  erased AS (
+    UPDATE runs r SET contents_erased_at = now(), inputs = 'null', messages = NULL,
+      messages_sha256 = NULL, output = NULL,
+      last_error = CASE WHEN r.last_error IS NOT NULL THEN '{ERASED}' END,
+      error_message = CASE WHEN r.error_origin IN ('provider', 'template') THEN '{ERASED}'
+        ELSE r.error_message END
+    FROM due WHERE r.id = due.id RETURNING r.*
+  ),
+  attempt AS (
+    UPDATE attempts a SET late_output = NULL,
+      error_message = CASE WHEN a.error_message IS NOT NULL THEN '{ERASED}' END
+    FROM due WHERE a.run_id = due.id
+      AND (a.late_output IS NOT NULL OR a.error_message IS NOT NULL)
+  ),
+  message AS ({_MESSAGES}),
+  told AS MATERIALIZED (
+    SELECT r.*, v.id AS event_id FROM erased r JOIN events v ON v.run_id = r.id
+  ),
+  bodies AS MATERIALIZED (
+    SELECT r.event_id, CASE WHEN octet_length(x.body) <= {EVENT_BYTES} THEN x.body
+      ELSE {event_body(EVENT_RUN_SMALL)} END AS body
+    FROM told r {JOINS} CROSS JOIN LATERAL (SELECT {event_body(EVENT_RUN)} AS body OFFSET 0) AS x
+  ),
+  event AS (UPDATE events y SET body = b.body FROM bodies b WHERE y.id = b.event_id),
+  excerpt AS (
+    UPDATE delivery_tries t SET excerpt = ''
+    FROM told b JOIN deliveries d ON d.event_id = b.event_id
+    WHERE t.delivery_id = d.id AND t.excerpt <> ''
+  )
+SELECT count(*) FROM erased
+"""
+
+_DELETE = f"""
+WITH {_due(_RUNS, _UNERASED, "r.contents_erased_at IS NOT NULL")},
+  told AS MATERIALIZED (SELECT v.id FROM events v JOIN due ON v.run_id = due.id),
+  sent AS MATERIALIZED (SELECT d.id FROM deliveries d JOIN told ON d.event_id = told.id),
+  tries AS (DELETE FROM delivery_tries t USING sent WHERE t.delivery_id = sent.id),
+  delivery AS (DELETE FROM deliveries d USING sent WHERE d.id = sent.id),
+  event AS (DELETE FROM events v USING told WHERE v.id = told.id),
+  attempt AS (DELETE FROM attempts a USING due WHERE a.run_id = due.id),
+  key AS (DELETE FROM idempotency_keys k USING due WHERE k.run_id = due.id),
+  message AS ({_MESSAGES}),
+  run AS (DELETE FROM runs r USING due WHERE r.id = due.id RETURNING 1)
+SELECT count(*) FROM run
+"""
+
+_KEYS = """
+WITH old AS MATERIALIZED (
+    SELECT k.workspace_id, k.operation, k.key FROM idempotency_keys k WHERE k.expires_at < now()
+    ORDER BY k.expires_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+  ),
+  gone AS (DELETE FROM idempotency_keys k USING old o WHERE k.workspace_id = o.workspace_id
+    AND k.operation = o.operation AND k.key = o.key RETURNING 1)
+SELECT count(*) FROM gone
+"""
+
+
+async def erase(store: Store, kept: Kept, limit: int) -> int:
+    """Erase the contents of so many runs; answers of how many."""
+    return await _pruned(store, _ERASE, _values(kept) | {"limit": limit})
+
+
+async def delete(store: Store, kept: Kept, limit: int) -> int:
+    """Delete so many runs, or twice as many; answers how many."""
+    return await _pruned(store, _DELETE, _values(kept) | {"limit": limit})
+
+
+async def forget_keys(store: Store, limit: int) -> int:
+    """Delete idempotency keys that hold no longer; answers how many."""
+    return await _pruned(store, _KEYS, {"limit": limit})
+
+
+def _values(kept: Kept) -> dict[str, object]:
+    return {"contents": kept.contents_days, "runs": kept.runs_days}
+
+
+async def _pruned(store: Store, statement: str, values: Mapping[str, object]) -> int:
+    return int((await store.fetch(statement, values))[0][0])

@@ -1,0 +1,287 @@
+"""The pruner: what was kept for long enough goes, and nothing else does."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+
+from shared.deps import Deps
+from shared.ids import RunId, new_id
+from shared.settings import Settings
+from shared.store import pruning
+from shared.store.deliveries import Try
+from shared.store.ending import DueDelivery
+from shared.store.pruning import Kept
+from shared.tasks import end
+from tests.shared.store.rig import Rig, a_rig, back, failed, outcome
+from tests.worker.lane_rig import until
+from worker.prune import Pruner
+
+FOR_EVER = Kept(None, None)
+TABLES = (
+    "runs",
+    "attempts",
+    "events",
+    "deliveries",
+    "delivery_tries",
+    "messages",
+    "turns",
+    "idempotency_keys",
+)
+SECRET = "Ada Lovelace"
+TURN = [{"role": "user", "content": f"I am {SECRET}"}, {"role": "assistant", "content": SECRET}]
+
+
+@pytest.fixture(name="settings")
+def settings_with_quick_pruning(settings: Settings) -> Settings:
+    return settings.model_copy(update={"prune_s": 0.02, "prune_batch": 3, "prune_share": 1.0})
+
+
+@pytest.fixture
+async def rig(deps: Deps) -> Rig:
+    return await a_rig(deps)
+
+
+@asynccontextmanager
+async def _pruning(*processes: Deps) -> AsyncIterator[None]:
+    pruners = [Pruner(deps) for deps in processes]
+    tasks = [asyncio.create_task(pruner.run_forever()) for pruner in pruners]
+    try:
+        yield
+    finally:
+        await end(tasks)
+        for pruner in pruners:
+            await pruner.close()
+
+
+async def _keep(rig: Rig, contents: int | None = None, runs: int | None = None) -> None:
+    await rig.run(
+        "UPDATE environments SET retain_contents_days = %(contents)s, retain_runs_days = %(runs)s",
+        contents=contents,
+        runs=runs,
+    )
+
+
+async def _aged(rig: Rig, run_id: RunId, days: float) -> RunId:
+    await rig.change(run_id, f"finished_at = now() - interval '{days} days'")
+    return run_id
+
+
+async def _telling(rig: Rig, **changes: Any) -> tuple[RunId, tuple[DueDelivery, ...]]:
+    """A finished turn of a thread, with the secret wherever a run's texts get to."""
+    columns = {
+        "inputs": f'{{"name":"{SECRET}"}}',
+        "thread_id": str(new_id()),
+        "thread_given": True,
+        "turns": True,
+        "idempotency_key": str(new_id()),
+        "operation": "runs.submit",
+        "fingerprint": "00" * 32,
+        "key_kept_s": 3600,
+    }
+    run = await rig.called(**columns)
+    await rig.change(
+        run.id,
+        f"""messages = '[{{"role":"user","content":"{SECRET}"}}]', messages_sha256 = '\\x00'""",
+    )
+    missed = back(
+        run,
+        attempt=1,
+        output=SECRET,
+        outcome="incomplete",
+        billed="yes",
+        attempt_error_code="schema_mismatch",
+        attempt_error=f"'{SECRET}' is not of type 'object'",
+        last_error=SECRET,
+    )
+    await rig.settle(missed)
+    again = await rig.claim(run.session_id, run.id)
+    ended = outcome(
+        again,
+        attempt=0,
+        output=SECRET,
+        outcome=None,
+        billed=None,
+        turn=msgspec.Raw(msgspec.json.encode(TURN)),
+        **changes,
+    )
+    (moved,) = await rig.settle(ended)
+    assert moved.applied
+    return run.id, moved.deliveries
+
+
+def _answered(due: DueDelivery) -> Try:
+    return Try(
+        delivery_id=str(due.id),
+        lease_no=due.lease_no,
+        started_at="2026-01-01T00:00:00Z",
+        duration_ms=1,
+        outcome="answered",
+        status="succeeded",
+        status_code=200,
+        excerpt=f"thanks for {SECRET}",
+    )
+
+
+async def _everything(rig: Rig) -> str:
+    """Every row of what belongs to runs, as text."""
+    return str([await rig.rows(f"SELECT * FROM {table}") for table in TABLES])
+
+
+async def _counts(rig: Rig) -> dict[str, int]:
+    return {table: len(await rig.rows(f"SELECT 1 FROM {table}")) for table in TABLES}
+
+
+async def test_erasing_leaves_a_run_s_texts_nowhere_and_its_figures_everywhere(rig: Rig) -> None:
+    await rig.endpoint()
+    run_id, (due,) = await _telling(rig, token_usage=msgspec.Raw(b'{"input":7}'), cost_nanousd=42)
+    await rig.record(_answered(due))
+    await _keep(rig, contents=0)
+
+    erased = await pruning.erase(rig.store, FOR_EVER, 10)
+
+    assert 1 == erased
+    assert SECRET not in await _everything(rig)
+    row = await rig.row(run_id)
+    assert ("succeeded", {"input": 7}, 42) == (
+        row["status"],
+        row["token_usage"],
+        row["cost_nanousd"],
+    )
+    assert [(None, None, None)] == [(row["inputs"], row["messages"], row["output"])]
+    (event,) = await rig.events(run_id)
+    assert (None, False) == (
+        event["data"]["run"]["output"],
+        event["data"]["run"]["outputTruncated"],
+    )
+    assert event["data"]["run"]["contentsErasedAt"] is not None
+    assert 0 == await pruning.erase(rig.store, FOR_EVER, 10)
+
+
+async def test_contents_wait_for_the_webhook(rig: Rig) -> None:
+    await rig.endpoint()
+    _, (due,) = await _telling(rig)
+    await _keep(rig, contents=0, runs=1)
+
+    early = await pruning.erase(rig.store, FOR_EVER, 10)
+    await rig.record(_answered(due))
+    later = await pruning.erase(rig.store, FOR_EVER, 10)
+
+    assert (0, 1) == (early, later)
+    assert SECRET in due.body
+
+
+async def test_each_run_goes_when_its_environment_s_time_is_over_and_takes_all_along(
+    rig: Rig,
+) -> None:
+    await rig.endpoint()
+    await _keep(rig, runs=30)
+    old, (due,) = await _telling(rig)
+    await rig.record(_answered(due))
+    await _aged(rig, old, 31)
+    young = await _aged(rig, await rig.finished(), 29)
+    waiting, running = await rig.queued(), (await rig.claimed()).id
+    (kept,) = [one for one in await rig.deliveries() if str(one["event_id"]) != str(due.event_id)]
+
+    deleted = await pruning.delete(rig.store, FOR_EVER, 10)
+
+    assert 1 == deleted
+    assert {str(young), str(waiting), str(running)} == {
+        row["id"] for row in await rig.rows("SELECT id FROM runs")
+    }
+    assert [kept] == await rig.deliveries()
+    counts = {"attempts": 1, "events": 1, "delivery_tries": 0, "messages": 0, "turns": 1}
+    assert counts | {"runs": 3, "deliveries": 1, "idempotency_keys": 0} == await _counts(rig)
+
+
+async def test_an_environment_goes_before_its_workspace_and_that_before_the_settings(
+    rig: Rig,
+) -> None:
+    run_id = await _aged(rig, await rig.finished(), 10)
+    kept: list[int] = []
+    for environment, workspace, settings in (
+        (None, None, None),
+        (20, 5, 5),
+        (None, 20, 5),
+        (None, None, 20),
+        (None, None, 5),
+    ):
+        await _keep(rig, runs=environment)
+        await rig.run("UPDATE workspaces SET retain_runs_days = %(days)s", days=workspace)
+        await pruning.delete(rig.store, Kept(None, settings), 10)
+        kept.append(len(await rig.rows("SELECT 1 FROM runs WHERE id = %(id)s", id=run_id)))
+
+    assert [1, 1, 1, 1, 0] == kept
+
+
+async def test_contents_stay_no_longer_than_the_run_would(rig: Rig) -> None:
+    await _aged(rig, await rig.finished(), 10)
+
+    assert 0 == await pruning.erase(rig.store, Kept(None, 11), 10)
+    assert 1 == await pruning.erase(rig.store, Kept(None, 9), 10)
+    assert 1 == await pruning.delete(rig.store, Kept(3, 9), 10)
+
+
+async def test_the_text_of_a_vendor_s_error_is_erased_and_its_code_is_not(rig: Rig) -> None:
+    run = await rig.called()
+    await rig.settle(failed(run, error_message=f"cannot greet {SECRET}"))
+    await _keep(rig, contents=0)
+
+    await pruning.erase(rig.store, FOR_EVER, 10)
+
+    row = await rig.row(run.id)
+    assert ("failed", "provider_refused", pruning.ERASED) == (
+        row["status"],
+        row["error_code"],
+        row["error_message"],
+    )
+    assert SECRET not in await _everything(rig)
+
+
+async def test_the_pruner_goes_on_until_nothing_is_left_also_beside_another(
+    rig: Rig, settings: Settings
+) -> None:
+    for _ in range(8):
+        await _aged(rig, await rig.finished(), 2)
+    kept = await rig.finished()
+    await _keep(rig, runs=1)
+
+    async def left() -> bool:
+        return 1 == len(await rig.rows("SELECT 1 FROM runs"))
+
+    async with _pruning(rig.deps, rig.deps):
+        await until(left)
+
+    assert [str(kept)] == [row["id"] for row in await rig.rows("SELECT id FROM runs")]
+
+
+async def test_two_pruners_at_once_take_different_runs(rig: Rig) -> None:
+    for _ in range(20):
+        await _aged(rig, await rig.finished(), 2)
+
+    done = await asyncio.gather(
+        *(pruning.delete(rig.store, Kept(None, 1), 5) for _ in range(3)),
+        *(pruning.erase(rig.store, Kept(1, None), 5) for _ in range(3)),
+    )
+
+    assert sum(done[:3]) == 20 - len(await rig.rows("SELECT 1 FROM runs"))
+
+
+async def test_keys_that_hold_no_longer_are_forgotten(rig: Rig) -> None:
+    for _ in range(4):
+        await _telling(rig)
+    await rig.run(
+        "UPDATE idempotency_keys SET expires_at = now() - interval '1 s' WHERE key <> "
+        "(SELECT min(key) FROM idempotency_keys)"
+    )
+
+    async def forgotten() -> bool:
+        return 1 == len(await rig.rows("SELECT 1 FROM idempotency_keys"))
+
+    async with _pruning(rig.deps):
+        await until(forgotten)
+
+    assert 4 == len(await rig.rows("SELECT 1 FROM runs"))
