@@ -88,6 +88,12 @@ REQUEST_ERRORS: tuple[RequestError, ...] = (
         "Use a key with that scope; `detail` names it.",
     ),
     RequestError(
+        "quota_exceeded",
+        403,
+        "As many runs wait in the environment as may: its `limits.queuedRuns`, or the server's.",
+        "Wait until some have started, or raise the limit.",
+    ),
+    RequestError(
         "not_found",
         404,
         "It does not exist, or belongs to another workspace: one and the same answer.",

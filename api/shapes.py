@@ -81,12 +81,22 @@ class Cost(Shape, frozen=True):
     total: float
 
 
-class TranscriptText(Shape, frozen=True):
+class TranscriptText(Shape, frozen=True, tag_field="type", tag="text"):
     """A stretch of text in a transcript."""
 
-    type: Literal["text"]
     content: str
     citations: list[Any]
+
+
+class Emitted(Shape, frozen=True):
+    """What the model called an `emit` tool with; it keeps to the tool's schema."""
+
+    tool: str
+    payload: dict[str, Any]
+
+
+class TranscriptData(Emitted, frozen=True, tag_field="type", tag="data"):
+    """Such a payload, at the place where it was emitted."""
 
 
 class PromptRun(Shape, frozen=True):
@@ -103,8 +113,8 @@ class PromptRun(Shape, frozen=True):
     created_at: Moment
     finished_at: Moment | None
     output: str | None
-    emitted: list[Any]
-    transcript: list[TranscriptText]
+    emitted: list[Emitted]
+    transcript: list[TranscriptText | TranscriptData]
     error: Annotated[
         str | None, Meta(description="The latest failed attempt's, also when a retry succeeded.")
     ]
@@ -231,6 +241,7 @@ class Run(RunSummary, frozen=True):
     """Everything about a run."""
 
     inputs: dict[str, str] | None
+    emitted: list[Emitted]
     attempts: list[Attempt]
     messages: Annotated[
         list[SentMessage] | None,

@@ -83,6 +83,25 @@ class Target:
     tag: str | None
     environment_id: UUID
     compiled: CompiledVersion
+    max_queued_runs: int | None = None
+
+
+@dataclass(slots=True)
+class Backlog:
+    """What this process knows of the runs that wait in an environment.
+
+    `room` more may be taken without counting anew until `good_until`; `too_many` or more are
+    refused until `full_until` (monotonic seconds). `entering` are being stored: a count may or may
+    not have seen them.
+    """
+
+    room: int = 0
+    renew_at: float = 0.0
+    good_until: float = 0.0
+    too_many: int = 0
+    full_until: float = 0.0
+    entering: int = 0
+    counting: asyncio.Task[None] | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +123,7 @@ class Deps:
     )
     keys: Recent[str, CheckedKey] = field(default_factory=lambda: Recent(10_000))
     used_keys: set[UUID] = field(default_factory=set)
+    backlogs: Recent[UUID, Backlog] = field(default_factory=lambda: Recent(10_000))
     prices: Later[PriceBook] = field(default_factory=lambda: Later(PriceBook))
 
     async def compiled(self, version_id: VersionId, body: str | None = None) -> CompiledVersion:

@@ -4,7 +4,7 @@ AppError
 ├── BadRequestError 400            InvalidCursorError
 ├── UnauthorizedError 401
 ├── CreditsExhaustedError 402
-├── ForbiddenError 403
+├── ForbiddenError 403             QuotaExceededError
 ├── NotFoundError 404
 ├── MethodNotAllowedError 405
 ├── RequestTimeoutError 408
@@ -96,6 +96,13 @@ class ForbiddenError(AppError):
     status = 403
     code = "forbidden"
     title = "This key may not do that"
+
+
+class QuotaExceededError(ForbiddenError):
+    """As much is there as is allowed; trying again helps only when some of it is gone."""
+
+    code = "quota_exceeded"
+    title = "There is no room for more"
 
 
 class NotFoundError(AppError):

@@ -151,6 +151,10 @@ class Settings(BaseSettings):
     max_duration_s: PositiveInt = Field(
         default=86_400, description="How long a run may take from its first start."
     )
+    queued_runs_max: NonNegativeInt = Field(
+        default=1_000_000,
+        description="Runs that may wait in one environment, which may allow fewer. 0: any number.",
+    )
     idempotency_days: int = Field(default=7, ge=1, le=30, description="How long keys are kept.")
 
     # Retention

@@ -43,6 +43,7 @@ class Step:
     finish: str | None = None
     usage: Mapping[str, Any] | None = None
     body: bytes = b""
+    said: tuple[str | tuple[str, str], ...] = ()
     delay_s: float = 0.0
 
 
@@ -59,6 +60,14 @@ def answers(
     return Step(
         text=text, finish=finish, usage=usage, headers=headers or {}, delay_s=delay_s, name=name
     )
+
+
+def calls_tools(*said: str | tuple[str, str]) -> Step:
+    """Answer with texts and, among them, calls of tools: their names and arguments as JSON.
+
+    OpenAI's answers have one text, before all calls.
+    """
+    return Step(name="tools", said=said, text="".join(one for one in said if isinstance(one, str)))
 
 
 def fails(
@@ -395,9 +404,14 @@ def _openai_answer(call: Call, step: Step) -> bytes:
         "choices": [
             {
                 "index": 0,
-                "message": {"role": "assistant", "content": text, "refusal": None},
+                "message": {
+                    "role": "assistant",
+                    "content": text or (None if step.said else text),
+                    "refusal": None,
+                    **_openai_calls(step),
+                },
                 "logprobs": None,
-                "finish_reason": finish or step.finish or "stop",
+                "finish_reason": finish or step.finish or ("tool_calls" if step.said else "stop"),
             }
         ],
         "usage": usage,
@@ -405,6 +419,31 @@ def _openai_answer(call: Call, step: Step) -> bytes:
         "system_fingerprint": "fp_mock",
     }
     return msgspec.json.encode(document)
+
+
+def _openai_calls(step: Step) -> dict[str, Any]:
+    calls = [
+        {
+            "id": f"call_{number}",
+            "type": "function",
+            "function": {"name": one[0], "arguments": one[1]},
+        }
+        for number, one in enumerate(step.said)
+        if not isinstance(one, str)
+    ]
+    return {"tool_calls": calls} if calls else {}
+
+
+def _anthropic_block(number: int, said: str | tuple[str, str]) -> dict[str, Any]:
+    if isinstance(said, str):
+        return {"type": "text", "text": said}
+    name, arguments = said
+    return {
+        "type": "tool_use",
+        "id": f"toolu_{number}",
+        "name": name,
+        "input": msgspec.Raw(arguments.encode()),
+    }
 
 
 def _anthropic_answer(call: Call, step: Step) -> bytes:
@@ -421,8 +460,11 @@ def _anthropic_answer(call: Call, step: Step) -> bytes:
         "type": "message",
         "role": "assistant",
         "model": f"{call.model}-20260101",
-        "content": [{"type": "text", "text": text}] if text else [],
-        "stop_reason": step.finish or "end_turn",
+        "content": [
+            _anthropic_block(number, one)
+            for number, one in enumerate(step.said or ([text] if text else []))
+        ],
+        "stop_reason": step.finish or ("tool_use" if step.said else "end_turn"),
         "stop_sequence": None,
         "usage": usage,
     }

@@ -44,6 +44,7 @@ _FORMAT = st.sampled_from(
         {"type": "json_schema", "name": "a", "schema": "{}", "strict": False, "description": "x"},
     ]
 )
+_OBJECT = '{"type": "object"}'
 _PARAMS: st.SearchStrategy[Body] = st.fixed_dictionaries(
     {},
     optional={
@@ -62,6 +63,16 @@ _SETTINGS: st.SearchStrategy[Body] = st.fixed_dictionaries(
         "responseFormat": _FORMAT,
         "memory": st.sampled_from(["stateless", "read_only", "read_write", "write_only"]),
         "fallbacks": st.sampled_from([[], ["anthropic/claude-x", "sim/echo"], ["openai/sim/echo"]]),
+        "tools": st.sampled_from(
+            [
+                [],
+                [{"type": "emit", "name": "a", "paramsSchema": ' {"type":\r\n"object"}\n'}],
+                [
+                    {"type": "emit", "name": "b", "paramsSchema": _OBJECT, "description": "x\ry"},
+                    {"type": "emit", "name": "a", "paramsSchema": _OBJECT, "failFast": True},
+                ],
+            ]
+        ),
         "timeoutSeconds": st.integers(5, 3600),
     },
 )

@@ -31,7 +31,6 @@ from worker.breaker import Breakers
 from worker.handler import NotNowError, Taken
 from worker.patience import AGAIN_MAX_S, AGAIN_S, patiently, put_off, uncancelled
 from worker.planning import GiveUpError, Plan, Planner, Wait
-from worker.providers import wire
 from worker.providers.registry import Providers
 from worker.running import Stop, stop_reason
 from worker.session import Session
@@ -239,6 +238,7 @@ class Executor:
             api_key=plan.access.api_key,
             timeout_s=timeout_s,
             traceparent=run.traceparent,
+            tools=plan.template.tools,
         )
         call.sent = True
         try:
@@ -262,14 +262,14 @@ class Executor:
             completion.service_tier,
             self._deps.clock.now(),
         )
-        miss = _miss(plan, completion)
-        outcome = outcomes.answered(run, number, completion, prices, str(plan.model), miss)
+        judged = plan.checks.judge(completion)
+        outcome = outcomes.answered(run, number, completion, prices, str(plan.model), judged)
         if run.turn is None or plan.template.memory == Memory.READ_ONLY:
             return outcome
-        if not completion.text.strip():
+        if not judged.remembered.strip():
             return outcome  # vendors refuse empty messages: it would end the thread
         turn = [m for m in plan.own if m.role != "system"]
-        turn.append(Message("assistant", completion.text))
+        turn.append(Message("assistant", judged.remembered))
         return msgspec.structs.replace(outcome, turn=Raw(msgspec.json.encode(turn)))
 
     def _failed(self, run: ClaimedRun, plan: Plan, number: int, error: ProviderError) -> Outcome:
@@ -386,11 +386,3 @@ def _intent_of(run: ClaimedRun, plan: Plan) -> Intent:
         sha256=hashlib.sha256(rendered).hexdigest() if first else None,
         history_from=plan.history_from,
     )
-
-
-def _miss(plan: Plan, completion: Completion) -> str | None:
-    """What is wrong with a whole answer; one that was cut or filtered says so itself."""
-    if plan.checker is None or completion.incomplete is not None:
-        return None
-    why = plan.checker.miss(completion.text)
-    return None if why is None else wire.plain(why[: wire.MESSAGE_MAX_CHARS])

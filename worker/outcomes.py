@@ -22,10 +22,12 @@ from shared.store.claiming import ClaimedRun, Refusal
 from shared.store.ending import Outcome
 from worker import chain
 from worker.chain import Then
+from worker.checks import Judged
 
 RETRIED = "retry_backoff"
 PARKED = "provider_rate_limit"
 CIRCUIT = "circuit_open"
+FLAWLESS = Judged()
 
 
 def answered(
@@ -34,9 +36,9 @@ def answered(
     completion: Completion,
     prices: Prices | None,
     model: str,
-    miss: str | None = None,
+    judged: Judged = FLAWLESS,
 ) -> Outcome:
-    """The run has its answer, whole or not; `miss` says what its `responseFormat` finds wrong."""
+    """The run has its answer, whole or not, and as its template wants it or not."""
     cost = None if prices is None else cost_of(completion.usage, prices)
     retries = chain.cost_so_far(run)
     usage = money.usage_json(completion.usage, completion.service_tier)
@@ -61,9 +63,10 @@ def answered(
         attempt_cost_nanousd=None if cost is None else cost.total,
         price_version=None if prices is None else prices.version,
         provider_request_id=completion.provider_request_id,
+        transcript=judged.transcript,
     )
     spent = money.total_of(cost, retries)
-    return outcome if miss is None else _missed(run, outcome, miss, spent)
+    return outcome if judged.miss is None else _missed(run, outcome, judged, spent)
 
 
 def _spent(success: Cost | None, retries: Cost | None) -> dict[str, Any]:
@@ -74,16 +77,16 @@ def _spent(success: Cost | None, retries: Cost | None) -> dict[str, Any]:
     return {"cost": money.run_cost_json(success, retries), "cost_nanousd": total}
 
 
-def _missed(run: ClaimedRun, answer: Outcome, why: str, spent: Cost | None) -> Outcome:
+def _missed(run: ClaimedRun, answer: Outcome, judged: Judged, spent: Cost | None) -> Outcome:
     """The answer is not what was asked for: have it corrected once, then hand it on as it is."""
     noted = msgspec.structs.replace(
         answer,
         outcome=AttemptOutcome.INCOMPLETE.value,
-        last_error=why,
+        last_error=judged.miss,
         attempt_error_code="schema_mismatch",
-        attempt_error=why,
+        attempt_error=judged.miss,
     )
-    if chain.miss_of(run) is not None or run.calls + 1 >= run.max_attempts:
+    if judged.is_final or chain.miss_of(run) is not None or run.calls + 1 >= run.max_attempts:
         return msgspec.structs.replace(
             noted,
             status=RunStatus.INCOMPLETE.value,

@@ -11,16 +11,17 @@ from shared.domain import calls, versions
 from shared.domain.completions import Message, ModelParams
 from shared.domain.history import History
 from shared.domain.models import ModelName
-from shared.domain.schemas import Checker, SchemaError
+from shared.domain.schemas import SchemaError
 from shared.domain.states import ErrorOrigin
 from shared.domain.templates import TemplateError
-from shared.domain.versions import CompiledVersion
+from shared.domain.versions import CompiledVersion, TemplateBody
 from shared.ids import VersionId
 from shared.store import history, reading
 from shared.store.claiming import ClaimedRun
 from shared.vault import VaultError
 from worker import chain
 from worker.breaker import Key as Circuit
+from worker.checks import Checks
 from worker.patience import patiently
 from worker.providers.base import Provider
 from worker.providers.registry import Providers
@@ -28,6 +29,7 @@ from worker.providers.registry import Providers
 _inputs = msgspec.json.Decoder(dict[str, str])
 _params = msgspec.json.Decoder(ModelParams)
 _messages = msgspec.json.Decoder(tuple[Message, ...])
+_AGAIN_WITH_TOOLS = "Your answer cannot be used. Answer again, in full, with all calls of tools."
 _AGAIN = "Your answer cannot be used. Answer again: the whole JSON document, and nothing else."
 
 
@@ -54,8 +56,8 @@ class Plan(msgspec.Struct, frozen=True):
     own: tuple[Message, ...]
     history_from: int | None
     params: ModelParams
-    template: versions.TemplateBody
-    checker: Checker | None = None
+    template: TemplateBody
+    checks: Checks
 
     @property
     def model(self) -> ModelName:
@@ -79,7 +81,7 @@ class Planner:
         self._deps = deps
         self._providers = providers
         self._variables: Recent[UUID, tuple[int, Mapping[str, bytes]]] = Recent(1_000)
-        self._checkers: Recent[VersionId, Checker] = Recent(1_000)
+        self._checks: Recent[VersionId, Checks] = Recent(1_000)
 
     async def plan(self, run: ClaimedRun, wait_s: Callable[[Circuit], float]) -> Plan | Wait:
         """Choose the model, and put together what its call needs.
@@ -90,7 +92,7 @@ class Planner:
         """
         compiled = await patiently(lambda: self._deps.compiled(run.version_id))
         own = _render(compiled, _inputs.decode(run.inputs))
-        checker = self._checker(run, compiled.settings.response_format)
+        checks = self._checks_of(run, compiled.settings)
         template, waits, unusable = compiled.settings, [], None
         history_from, said = await self._history(run, template.history)
         models = chain.models_of(run, template)
@@ -109,31 +111,28 @@ class Planner:
             return Plan(
                 access=access,
                 models=models,
-                messages=(*calls.with_history(own, said), *_correction(run)),
+                messages=(*calls.with_history(own, said), *_correction(run, template)),
                 own=own,
                 history_from=history_from,
                 params=calls.params_of(template, overrides),
                 template=template,
-                checker=checker,
+                checks=checks,
             )
         if not waits and unusable is not None:
             raise unusable
         return Wait(min(waits))
 
-    def _checker(self, run: ClaimedRun, wanted: versions.ResponseFormat) -> Checker | None:
-        """What the answer is checked with; compiled once for a version."""
-        if isinstance(wanted, versions.TextFormat):
-            return None
-        checker = self._checkers.get(run.version_id)
-        if checker is None:
-            schema = wanted.schema if isinstance(wanted, versions.JsonSchemaFormat) else None
+    def _checks_of(self, run: ClaimedRun, template: TemplateBody) -> Checks:
+        """What the answer is held against; compiled once for a version."""
+        checks = self._checks.get(run.version_id)
+        if checks is None:
             try:
-                checker = Checker(schema)
+                checks = Checks(template)
             except SchemaError as error:
                 text, origin = str(error), ErrorOrigin.TEMPLATE
                 raise GiveUpError("response_format_invalid", text, origin) from error
-            self._checkers.put(run.version_id, checker)
-        return checker
+            self._checks.put(run.version_id, checks)
+        return checks
 
     async def _access(self, run: ClaimedRun, model: ModelName) -> Access:
         provider = await self._providers.get(model.provider)
@@ -195,10 +194,10 @@ def _render(compiled: CompiledVersion, inputs: Mapping[str, str]) -> tuple[Messa
         raise GiveUpError(error.code, error.detail, ErrorOrigin.TEMPLATE) from error
 
 
-def _correction(run: ClaimedRun) -> tuple[Message, ...]:
+def _correction(run: ClaimedRun, template: TemplateBody) -> tuple[Message, ...]:
     """What a vendor is told when its answer was not what the template wants."""
     if run.tried is None or (miss := chain.miss_of(run)) is None:
         return ()
     answer, why = miss
-    told = Message("user", f"{why}\n{_AGAIN}")
+    told = Message("user", f"{why}\n{_AGAIN_WITH_TOOLS if template.tools else _AGAIN}")
     return (Message("assistant", answer), told) if answer.strip() else (told,)

@@ -76,6 +76,8 @@ def input_tokens(messages: Sequence[Message], template: TemplateBody) -> int:
     texts = [message.content for message in messages]
     if isinstance(template.response_format, versions.JsonSchemaFormat):
         texts.append(template.response_format.schema)
+    for tool in template.tools:
+        texts.extend((tool.name, tool.description or "", tool.params_schema))
     size = sum(map(byte_length, texts))
     return -(-size // BYTES_PER_TOKEN) + TOKENS_PER_MESSAGE * len(messages)
 

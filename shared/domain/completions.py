@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from shared.domain.states import AttemptOutcome, Billed, ErrorOrigin, IncompleteReason
+from shared.domain.tools import EmitTool
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -41,6 +42,13 @@ class ModelParams(
     sim: Mapping[str, Any] | None = None
 
 
+class ToolCall(msgspec.Struct, frozen=True):
+    """A tool that a model called, with its arguments as the JSON it wrote."""
+
+    tool: str
+    arguments: str
+
+
 class CompletionRequest(msgspec.Struct, frozen=True):
     """One call: a bare model name (`gpt-5-mini`), rendered messages, and how to be paid for it."""
 
@@ -53,6 +61,7 @@ class CompletionRequest(msgspec.Struct, frozen=True):
     api_key: str
     timeout_s: float
     traceparent: str | None = None
+    tools: tuple[EmitTool, ...] = ()
 
     def __repr__(self) -> str:
         """Name the call only: neither the key nor a prompt belongs into a log."""
@@ -60,7 +69,10 @@ class CompletionRequest(msgspec.Struct, frozen=True):
 
 
 class Completion(msgspec.Struct, frozen=True):
-    """An answer in hand. `text` never holds U+0000. `incomplete` says why it is not whole."""
+    """An answer in hand. `text` never holds U+0000. `incomplete` says why it is not whole.
+
+    `said` is empty unless tools were called: then the texts and calls in their order.
+    """
 
     text: str
     model: str
@@ -69,6 +81,7 @@ class Completion(msgspec.Struct, frozen=True):
     provider_request_id: str | None = None
     service_tier: str | None = None
     incomplete: IncompleteReason | None = None
+    said: tuple[str | ToolCall, ...] = ()
 
 
 class FailureClass(StrEnum):

@@ -14,6 +14,7 @@ MODELS = (
     "nul",
     "schema-broken",
     "disconnect",
+    "emit",
 )
 _NANO = 1_000_000_000
 _PRICES = Prices(

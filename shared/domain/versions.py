@@ -10,11 +10,12 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from shared.domain import documents, models, parameters, schemas, templates
+from shared.domain import documents, models, parameters, schemas, templates, tools
 from shared.domain.completions import Message, ModelParams
 from shared.domain.history import NO_LIMITS, TURN_ROWS, History
 from shared.domain.states import READS_HISTORY, Memory
 from shared.domain.templates import Syntax, Template, TemplateError, Values
+from shared.domain.tools import EmitTool
 from shared.errors import BadRequestError, Flaw, UnacceptableError
 from shared.settings import PROVIDERS
 
@@ -84,6 +85,7 @@ class TemplateBody(
     memory: Memory = Memory.STATELESS
     history: History = NO_LIMITS
     fallbacks: tuple[str, ...] = ()
+    tools: tuple[EmitTool, ...] = ()
     timeout_seconds: Annotated[int, msgspec.Meta(ge=5, le=3600)] | None = None
 
 
@@ -236,7 +238,7 @@ def revision_view(version: VersionBody) -> dict[str, Any]:
         "responseFormat": msgspec.to_builtins(entry.response_format),
         "systemInstruction": entry.system_instruction,
         "messages": msgspec.to_builtins(list(entry.messages)),
-        "tools": [],
+        "tools": msgspec.to_builtins(list(entry.tools)),
         "inputs": list(inputs(version)),
         **msgspec.to_builtins(limits),
     }
@@ -285,7 +287,8 @@ def _template(
     before = len(flaws)
     if not _NAME.fullmatch(name):
         flaws.append(Flaw(base, f"A template's name matches {templates.NAME_PATTERN}."))
-    template = documents.convert(value, TemplateBody, base, flaws)
+    flaws += tools.unsupported(value, base)
+    template = documents.convert(value, TemplateBody, base, flaws) if len(flaws) == before else None
     if template is not None:
         flaws += _template_flaws(template, base)
         if template.text is None:
@@ -305,6 +308,7 @@ def _template_flaws(template: TemplateBody, base: str) -> Iterator[Flaw]:
     if len(template.fallbacks) > MAX_FALLBACKS:
         yield Flaw(f"{base}/fallbacks", f"At most {MAX_FALLBACKS} models are accepted.")
     yield from models.params_flaws(template.model_params, f"{base}/modelParams")
+    yield from tools.flaws(template.tools, base)
     if isinstance(template.response_format, JsonSchemaFormat):
         flaw = schemas.flaw(template.response_format.schema)
         if flaw is not None:

@@ -18,7 +18,7 @@ from shared.errors import (
 )
 from shared.ids import RunId, new_id
 from shared.queue.port import Ring
-from shared.services import rings, submissions
+from shared.services import backlogs, rings, submissions
 from shared.services.keys import Principal
 from shared.services.submissions import Accepted, Request
 from shared.store import submitting
@@ -39,7 +39,11 @@ async def submit(deps: Deps, principal: Principal, requests: Sequence[Request]) 
         done = await _replays(deps, principal, requests)
         fresh = [place for place in range(len(requests)) if place not in done]
         rows = [await _row(deps, principal, requests[i], chosen[i], i) for i in fresh]
-        answers = await _store(deps, principal, rows, requests[0].ends_at)
+        await backlogs.enter(deps, rows)
+        try:
+            answers = await _store(deps, principal, rows, requests[0].ends_at)
+        finally:
+            backlogs.entered(deps, rows)
         if answers is not None:
             made = dict(zip(fresh, answers, strict=True))
             for row in rows:

@@ -1,7 +1,6 @@
 """What is shown of prompts, their versions and their tags."""
 
 from collections.abc import Mapping
-from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -10,6 +9,7 @@ from shared.clock import rfc3339
 from shared.domain import versions
 from shared.domain.completions import ModelParams
 from shared.domain.states import Memory
+from shared.domain.tools import EmitTool
 from shared.domain.version_diff import Change
 from shared.domain.versions import MessageBody, ResponseFormat, VersionBody
 from shared.services import views
@@ -85,7 +85,7 @@ class RevisionView(msgspec.Struct, frozen=True, rename="camel"):
     response_format: ResponseFormat
     system_instruction: str | None
     messages: list[MessageBody]
-    tools: list[Any]
+    tools: list[EmitTool]
     number: int
     slug: str
     tags: list[str]

@@ -21,12 +21,13 @@ from shared.errors import (
     Flaw,
     NotFoundError,
     OutcomeUnknownError,
+    QuotaExceededError,
     UnacceptableError,
     UnavailableError,
 )
 from shared.ids import RunId, WorkspaceId, new_id
 from shared.queue.port import Ring
-from shared.services import rings, targets
+from shared.services import backlogs, rings, targets
 from shared.services.keys import Principal
 from shared.store import database, submitting
 from shared.store.submitting import Existing, NewRun, Stale, Stored, Taken
@@ -81,7 +82,10 @@ async def submit(deps: Deps, principal: Principal, request: Request) -> Accepted
             new = msgspec.structs.replace(new, again=True)
         if request.stores is not None:
             request.stores(new.id)
-        stored = await _store(deps, new, request.ends_at)
+        try:
+            stored = await _store(deps, new, request.ends_at)
+        finally:
+            backlogs.entered(deps, [new])
         if isinstance(stored, Stored):
             metrics.SUBMITTED.add(new.priority)
             crashpoints.reach("after_commit")
@@ -99,21 +103,25 @@ async def submit(deps: Deps, principal: Principal, request: Request) -> Accepted
 async def _prepared_or_made(
     deps: Deps, principal: Principal, request: Request, chosen: tuple[UUID, UUID]
 ) -> NewRun | Accepted:
-    """The row to insert; or, where the request would be refused today, the run its key made."""
+    """The row to insert; or, where the request would be refused today, the run its key made.
+
+    A row has entered the backlog: `backlogs.entered` has to follow, whatever becomes of it.
+    """
     try:
         submissions.check(request.body, now=deps.clock.now())
         with database.nothing_written():
             new = await prepare(deps, principal, request, chosen)
-    except (UnacceptableError, NotFoundError, ConflictError):
+            if asyncio.get_running_loop().time() < request.ends_at:
+                await backlogs.enter(deps, [new])
+                return new
+    except (UnacceptableError, NotFoundError, ConflictError, QuotaExceededError):
         with database.nothing_written():
             earlier = await _made_before(deps, principal, request)
         if earlier is None:
             raise
         return earlier
-    if asyncio.get_running_loop().time() >= request.ends_at:
-        # Whoever asked has been told, or is about to be, that nothing was stored.
-        raise UnavailableError("The database is too slow; nothing was stored.")
-    return new
+    # Whoever asked has been told, or is about to be, that nothing was stored.
+    raise UnavailableError("The database is too slow; nothing was stored.")
 
 
 async def prepare(
@@ -149,6 +157,7 @@ async def resolve(
         version_id=found.version_id,
         tag=found.tag,
         environment_id=found.environment_id,
+        max_queued_runs=found.max_queued_runs,
         compiled=await deps.compiled(found.version_id, found.body),
     )
     if known is None or any(t.catalog_version != target.catalog_version for t in known.values()):
@@ -212,6 +221,7 @@ def _new_run(
         idempotency_key=request.idempotency_key,
         fingerprint=None if request.fingerprint is None else request.fingerprint.hex(),
         key_kept_s=settings.idempotency_days * 86_400,
+        max_queued_runs=backlogs.cap(settings, target.max_queued_runs),
     )
 
 

@@ -25,6 +25,7 @@ class Located(msgspec.Struct, frozen=True):
     body: str
     environment_id: EnvironmentId
     environment: str
+    max_queued_runs: int | None
 
 
 async def locate(

@@ -32,7 +32,8 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `status` is a terminal one or `queued`. `Raw` fields hold JSON; `attempt` 0 means that no
     provider call belongs to this outcome. `turn` holds the messages a thread is to remember.
-    `unpriced` says that a call was paid for whose price nobody knows: then nobody knows the run's.
+    `transcript` holds texts and payloads of tools. `unpriced` says that a call was paid for whose
+    price nobody knows: then nobody knows the run's.
     An `output` of a run that is queued again is kept with its attempt only.
     """
 
@@ -66,6 +67,7 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt_error_code: str | None = None
     attempt_error: str | None = None
     turn: Raw | None = None
+    transcript: Raw | None = None
 
 
 class DueDelivery(msgspec.Struct, frozen=True):
@@ -170,7 +172,7 @@ _ITEM = """json_to_recordset(%(items)s::json) AS x(
   cost_nanousd bigint, unpriced boolean, outcome text, billed text, usage json, usage_raw text,
   attempt_cost json,
   attempt_cost_nanousd bigint, price_version text, provider_request_id text,
-  attempt_error_code text, attempt_error text, turn json)"""
+  attempt_error_code text, attempt_error text, turn json, transcript json)"""
 
 # Judged inside the update, on the row as it is once locked: a cancel may have come just before.
 _BACK = "i.status = 'queued' AND r.cancel_requested_at IS NULL"
@@ -192,6 +194,7 @@ WITH item AS MATERIALIZED (SELECT * FROM {_ITEM}),
       status_reason = CASE WHEN {_BACK} THEN i.status_reason END,
       calls = r.calls - coalesce(i.uncounted, 0), model = coalesce(i.model, r.model),
       output = CASE WHEN i.status <> 'queued' THEN i.output END,
+      transcript = CASE WHEN i.status <> 'queued' THEN i.transcript END,
       incomplete_reason = i.incomplete_reason,
       error_code = i.error_code, error_message = i.error_message, error_origin = i.error_origin,
       last_error = coalesce(i.last_error, r.last_error), token_usage = i.token_usage,

@@ -15,7 +15,9 @@ from shared.store.paging import JsonList, Listed
 from shared.store.run_json import FIELDS, JOINS, WITHIN, build
 
 # What a list leaves out can be long; the run itself has it.
-_LISTED = build(name for name in FIELDS if name not in {"messages", "attempts", "inputs"})
+_LISTED = build(
+    name for name in FIELDS if name not in {"messages", "attempts", "inputs", "emitted"}
+)
 _LIST = JsonList("runs", "r", _LISTED, JOINS)
 
 

@@ -75,6 +75,13 @@ _MESSAGES = f"""CASE WHEN r.messages IS NULL OR r.turn IS NULL THEN r.messages E
     SELECT 2, 0, s.n, s.line FROM json_array_elements(r.messages) WITH ORDINALITY AS s(line, n)
       WHERE s.line->>'role' <> 'system') AS lines) END"""
 
+# What tools were called with, in the order of the calls.
+_EMITTED = """CASE WHEN r.transcript IS NULL THEN '[]'::json ELSE (
+  SELECT coalesce(json_agg(json_build_object('tool', t.line->'tool', 'payload', t.line->'payload')
+    ORDER BY t.n), '[]'::json)
+  FROM json_array_elements(r.transcript) WITH ORDINALITY AS t(line, n)
+  WHERE t.line->>'type' = 'data') END"""
+
 FIELDS: dict[str, str] = {
     "id": "r.id",
     "status": "r.status",
@@ -94,6 +101,7 @@ FIELDS: dict[str, str] = {
     "tags": "r.tags",
     "model": "r.model",
     "output": "r.output",
+    "emitted": _EMITTED,
     "incompleteReason": "r.incomplete_reason",
     "error": _ERROR,
     "attempts": _ATTEMPTS,
@@ -120,7 +128,8 @@ def build(names: Iterable[str], extra: str = "", fields: Mapping[str, str] = FIE
 
 
 RUN = build(FIELDS)
-_IN_EVENTS = [name for name in FIELDS if name not in {"inputs", "messages", "attempts", "output"}]
+NOT_IN_EVENTS = {"inputs", "messages", "attempts", "output", "emitted"}
+_IN_EVENTS = [name for name in FIELDS if name not in NOT_IN_EVENTS]
 _SMALL = [name for name in _IN_EVENTS if name not in {"metadata", "tags", "error"}]
 _OUTPUT = f""", 'output', CASE WHEN octet_length(r.output) <= {OUTPUT_INLINE_BYTES}
   THEN r.output END,
@@ -138,8 +147,9 @@ PROMPT_RUN = f"""json_build_object('id', r.id,
   'status', CASE WHEN r.status IN {LIVE_SQL} THEN 'pending'
     WHEN r.status IN ('succeeded', 'incomplete') THEN 'completed' ELSE 'failed' END,
   'createdAt', {moment("r.created_at")}, 'finishedAt', {moment("r.finished_at")},
-  'output', r.output, 'emitted', '[]'::json,
-  'transcript', CASE WHEN r.output IS NULL THEN '[]'::json ELSE json_build_array(
+  'output', r.output, 'emitted', {_EMITTED},
+  'transcript', CASE WHEN r.transcript IS NOT NULL THEN r.transcript
+    WHEN r.output IS NULL THEN '[]'::json ELSE json_build_array(
     json_build_object('type', 'text', 'content', r.output, 'citations', '[]'::json)) END,
   'error', coalesce(r.last_error, r.error_message),
   'tokenUsage', r.token_usage, 'cost', {COST})"""

@@ -15,6 +15,7 @@ class NewRun(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Moments are RFC 3339 texts, JSON documents are texts, sealed values are base64. `turns` asks
     for a turn number in the thread's channel; `again` says that the id may be there already.
+    `max_queued_runs` is not stored: how many may wait in its environment, 0 for any number.
     """
 
     id: str
@@ -51,6 +52,7 @@ class NewRun(msgspec.Struct, frozen=True, omit_defaults=True):
     idempotency_key: str | None = None
     fingerprint: str | None = None
     key_kept_s: int = 0
+    max_queued_runs: int = 0
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -281,6 +283,7 @@ class Resolved(msgspec.Struct, frozen=True):
     environment_id: EnvironmentId | None
     environment: str | None
     published: bool
+    max_queued_runs: int | None
 
 
 # `kind` says how a version is named: number, id, tag, pin or latest. A pin is that of the named
@@ -288,7 +291,7 @@ class Resolved(msgspec.Struct, frozen=True):
 _RESOLVE = """
 SELECT w.catalog_version, p.id, p.slug, v.id, v.number,
   CASE WHEN %(kind)s IN ('tag', 'pin') THEN %(selector)s END, v.body::text, e.id, e.name,
-  v.published_at IS NOT NULL
+  v.published_at IS NOT NULL, e.max_queued_runs
 FROM workspaces w
 LEFT JOIN prompts p ON p.workspace_id = w.id AND p.deleted_at IS NULL AND (p.slug = %(slug)s
   OR (p.id = coalesce((SELECT a.prompt_id FROM prompt_aliases a

@@ -8,8 +8,9 @@ import msgspec
 from shared.clock import Clock
 from shared.domain import parameters
 from shared.domain.calls import ANTHROPIC_MAX_TOKENS
-from shared.domain.completions import Completion, CompletionRequest, Message, Usage
+from shared.domain.completions import Completion, CompletionRequest, Message, ToolCall, Usage
 from shared.domain.states import IncompleteReason
+from shared.domain.tools import EmitTool
 from worker.providers import wire
 from worker.providers.caller import Caller
 from worker.providers.transport import Answer, HttpClient
@@ -34,6 +35,7 @@ class _Body(msgspec.Struct, omit_defaults=True):
     service_tier: str | None = None
     output_config: dict[str, Any] | None = None
     thinking: dict[str, str] | None = None
+    tools: list[dict[str, Any]] | None = None
 
 
 class _OutputDetails(msgspec.Struct):
@@ -52,6 +54,8 @@ class _Usage(msgspec.Struct):
 class _Block(msgspec.Struct):
     type: str
     text: str | None = None
+    name: str | None = None
+    input: msgspec.Raw = msgspec.Raw(b"{}")
 
 
 class _Reply(msgspec.Struct):
@@ -103,9 +107,27 @@ def _body(request: CompletionRequest) -> _Body:
         messages=tuple(message for message in request.messages if message.role != "system"),
         system="\n\n".join(system) or None,
         output_config=output or None,
+        tools=[_tool(tool) for tool in request.tools] or None,
         thinking={"type": "disabled"} if effort == NO_EFFORT else None,
         **{"max_tokens": ANTHROPIC_MAX_TOKENS, **params},
     )
+
+
+def _tool(tool: EmitTool) -> dict[str, Any]:
+    described = {} if tool.description is None else {"description": tool.description}
+    return {"name": tool.name, "input_schema": wire.schema_of_tool(tool), **described}
+
+
+def _said(blocks: list[_Block]) -> tuple[str | ToolCall, ...]:
+    """Texts and calls in their order; nothing where there are no calls."""
+    parts: list[str | ToolCall] = []
+    for block in blocks:
+        if block.type == "text":
+            parts.append(wire.plain(block.text or ""))
+        elif block.type == "tool_use":
+            written = bytes(block.input).decode("utf-8", "replace")
+            parts.append(ToolCall(wire.name(block.name or ""), written))
+    return tuple(parts) if any(isinstance(part, ToolCall) for part in parts) else ()
 
 
 def _completion(request: CompletionRequest, answer: Answer) -> Completion:
@@ -123,6 +145,7 @@ def _completion(request: CompletionRequest, answer: Answer) -> Completion:
         provider_request_id=request_id,
         service_tier=None if usage.service_tier is None else wire.name(usage.service_tier),
         incomplete=_INCOMPLETE.get(reply.stop_reason or ""),
+        said=_said(reply.content) if request.tools else (),
     )
 
 

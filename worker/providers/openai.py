@@ -7,8 +7,9 @@ import openai
 
 from shared.clock import Clock
 from shared.domain import parameters
-from shared.domain.completions import Completion, CompletionRequest, Message, Usage
+from shared.domain.completions import Completion, CompletionRequest, Message, ToolCall, Usage
 from shared.domain.states import IncompleteReason
+from shared.domain.tools import EmitTool
 from shared.settings import CompatibleServer
 from worker.providers import wire
 from worker.providers.caller import Caller
@@ -31,6 +32,7 @@ class _Body(msgspec.Struct, omit_defaults=True):
     reasoning_effort: str | None = None
     service_tier: str | None = None
     response_format: dict[str, Any] | None = None
+    tools: list[dict[str, Any]] | None = None
 
 
 class _InputDetails(msgspec.Struct):
@@ -49,9 +51,19 @@ class _Usage(msgspec.Struct):
     completion_tokens_details: _OutputDetails | None = None
 
 
+class _Function(msgspec.Struct):
+    name: str
+    arguments: str | None = None
+
+
+class _ToolCall(msgspec.Struct):
+    function: _Function | None = None
+
+
 class _Message(msgspec.Struct):
     content: str | None = None
     refusal: str | None = None
+    tool_calls: list[_ToolCall] | None = None
 
 
 class _Choice(msgspec.Struct):
@@ -128,8 +140,26 @@ def _body(request: CompletionRequest) -> _Body:
         model=request.model,
         messages=request.messages,
         response_format=_response_format(request),
+        tools=[_tool(tool) for tool in request.tools] or None,
         **parameters.said(parameters.Kind.OPENAI, request.params),
     )
+
+
+def _tool(tool: EmitTool) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": tool.name, "parameters": wire.schema_of_tool(tool)}
+    if tool.description is not None:
+        function["description"] = tool.description
+    return {"type": "function", "function": function}
+
+
+def _said(message: _Message) -> tuple[str | ToolCall, ...]:
+    """The text, then the calls behind it; nothing where there are none."""
+    calls = [
+        ToolCall(wire.name(call.function.name), call.function.arguments or "{}")
+        for call in message.tool_calls or ()
+        if call.function is not None
+    ]
+    return (wire.plain(message.content or ""), *calls) if calls else ()
 
 
 def _response_format(request: CompletionRequest) -> dict[str, Any] | None:
@@ -169,6 +199,7 @@ def _completion(request: CompletionRequest, answer: Answer) -> Completion:
             if refused
             else _INCOMPLETE.get(choice.finish_reason or "")
         ),
+        said=_said(choice.message) if request.tools else (),
     )
 
 

@@ -12,6 +12,7 @@ from shared.domain.completions import (
     FailureClass,
     ModelParams,
     ProviderError,
+    ToolCall,
     Usage,
 )
 from shared.domain.models import SimParams
@@ -119,6 +120,15 @@ def _nul(request: CompletionRequest, params: SimParams) -> Completion:
     return _answer(request, params, f"before\x00after. You said: {_said(request)}")
 
 
+def _emit(request: CompletionRequest, params: SimParams) -> Completion:
+    """Call the first tool with what the user said."""
+    answer = _echo(request, params)
+    if not request.tools:
+        return answer
+    call = ToolCall(request.tools[0].name, _said(request))
+    return msgspec.structs.replace(answer, said=(answer.text, call))
+
+
 def _schema_broken(request: CompletionRequest, params: SimParams) -> Completion:
     return _answer(request, params, f'{{"said": {_said(request)}')
 
@@ -134,6 +144,7 @@ _MODELS: dict[str, Callable[[CompletionRequest, SimParams], Completion]] = {
     "nul": _nul,
     "schema-broken": _schema_broken,
     "disconnect": _disconnect,
+    "emit": _emit,
 }
 MODELS = tuple(_MODELS)
 

@@ -11,6 +11,7 @@ import msgspec
 
 from shared.domain.completions import CompletionRequest, FailureClass, ProviderError
 from shared.domain.states import Billed, ErrorOrigin
+from shared.domain.tools import EmitTool
 
 MESSAGE_MAX_CHARS = 2000
 NAME_MAX_CHARS = 200
@@ -109,6 +110,11 @@ def schema_of(response_format: Mapping[str, Any]) -> msgspec.Raw:
             origin=ErrorOrigin.TEMPLATE,
         ) from error
     return msgspec.Raw(text)
+
+
+def schema_of_tool(tool: EmitTool) -> msgspec.Raw:
+    """The JSON Schema of what a tool is called with; a version keeps it as a string."""
+    return msgspec.Raw(tool.params_schema.encode())
 
 
 def decode(decoder: msgspec.json.Decoder[Reply], body: bytes, request_id_: str | None) -> Reply:

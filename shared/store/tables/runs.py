@@ -237,6 +237,7 @@ class RunRow(Table, table=True):
     messages: str | None = Field(default=None, sa_type=JSON)
     messages_sha256: bytes | None = Field(default=None, sa_type=LargeBinary)
     output: str | None = Field(default=None, sa_type=Text)
+    transcript: str | None = Field(default=None, sa_type=JSON)  # only where tools were called
     incomplete_reason: str | None = Field(default=None, sa_type=Text)
     error_code: str | None = Field(default=None, sa_type=Text)
     error_message: str | None = Field(default=None, sa_type=Text)

@@ -29,6 +29,7 @@ RUN_KEYS = [
     "tags",
     "model",
     "output",
+    "emitted",
     "incompleteReason",
     "error",
     "attempts",
