@@ -1,6 +1,7 @@
 """Threads over HTTP: what they show to whom, and what is left when one is deleted."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 from uuid import UUID
 
@@ -9,8 +10,10 @@ import pytest
 
 from shared.deps import Deps
 from shared.ids import RunId, new_id
+from shared.store import threads
 from tests.api.clients import client_with, problem, without_request_id
 from tests.factories import Tenant, a_prompt, a_tenant
+from tests.shared.store.rig import blocked
 from tests.worker.execute_rig import Hands, hands
 
 CHAT = {
@@ -238,6 +241,65 @@ async def test_a_thread_is_kept_while_a_run_is_live_that_will_remember(
         first.status_code,
         second.status_code,
     ]
+
+
+_ORPHANS = """
+SELECT count(*) FROM runs r LEFT JOIN threads t
+  ON t.workspace_id = r.workspace_id AND t.id = r.thread_id
+WHERE r.turn IS NOT NULL AND r.status IN ('queued', 'running', 'scheduled')
+  AND (t.id IS NULL OR t.deleted_at IS NOT NULL)
+"""
+
+
+async def test_a_submission_that_meets_the_deletion_of_its_thread_begins_it_anew(
+    client: httpx.AsyncClient, deps: Deps, tenant: Tenant, worker: Hands
+) -> None:
+    thread = new_id()
+    await _said(client, worker, "a", str(thread))
+    async with deps.store.transaction() as tx:
+        await threads.hold(tx, tenant.workspace_id, thread)
+        await threads.erase(tx, tenant.workspace_id, thread, 10)
+        await threads.end(tx, tenant.workspace_id, thread)
+        submission = asyncio.create_task(_submitted(client, "b", str(thread)))
+        await blocked(deps.store)
+
+    run_id = await submission
+
+    shown = await _read(client, f"/threads/{thread}")
+    assert [{"name": "default", "waiting": 1, "running": 0}] == shown["channels"]
+    await worker.carry(RunId(UUID(run_id)))
+    assert ["You said: I am b", "I am b"] == await _texts(client, str(thread))
+
+
+async def test_submissions_and_deletions_at_once_leave_no_run_without_its_thread(
+    client: httpx.AsyncClient, deps: Deps
+) -> None:
+    one, other = str(new_id()), str(new_id())
+
+    def submission(thread: str) -> Coroutine[Any, Any, httpx.Response]:
+        body = {"inputs": {"name": "a"}, "thread": thread}
+        return client.post("/prompts/chat/1/runs", json=body)
+
+    for _ in range(8):
+        answers = await asyncio.gather(
+            *(
+                ask
+                for thread in (one, other)
+                for ask in (
+                    submission(thread),
+                    client.delete(f"/threads/{thread}"),
+                    submission(thread),
+                    client.delete(f"/threads/{thread}"),
+                )
+            )
+        )
+
+        assert [200] * 4 == [answer.status_code for answer in answers[::2]]
+        assert {answer.status_code for answer in answers[1::2]} <= {204, 404, 409}
+        ((orphans,),) = await deps.store.fetch(_ORPHANS, {})
+        assert 0 == orphans
+        for answer in answers[::2]:
+            await client.post(f"/runs/{answer.json()['id']}/cancel")
 
 
 @pytest.mark.parametrize("part", ["", "/messages"])
