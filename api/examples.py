@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from api import flow_examples
 from api.error_catalog import RequestError
 from shared.errors import AppError
 
@@ -39,6 +40,7 @@ _SYSTEM: dict[str, Any] = {"systemInstruction": "You greet people in one short s
 
 # Bodies to try as they stand, by operation.
 _REQUESTS: Mapping[str, Any] = {
+    **flow_examples.REQUESTS,
     "submitRun": {"inputs": {"name": "Ada"}, "priority": "onsite", "metadata": {"user": "42"}},
     "previewRun": {"inputs": {"name": "Ada"}, "params": {"maxCompletionTokens": 100}},
     "replayRun": {"version": "current"},
@@ -155,6 +157,7 @@ _DIFF = """--- 2/templates/main/messages/0/content
 \\ No newline at end of file
 """
 _OF_SCHEMA: Mapping[tuple[str, str], Any] = {
+    **flow_examples.OF_SCHEMA,
     ("AcceptedLinks", "promptRun"): f"/api/v1/promptruns/{_RUN}",
     ("AcceptedRun", "status"): "queued",
     ("AuditEntry", "action"): "tag.moved",
@@ -205,12 +208,6 @@ _OF_SCHEMA: Mapping[tuple[str, str], Any] = {
     ("Preview", "waitingAhead"): 0,
     ("TokenEstimate", "input"): 22,
     ("TokenEstimate", "maxOutput"): 100,
-    ("Model", "id"): "anthropic/claude-sonnet-4-5",
-    ("Model", "provider"): "anthropic",
-    ("Model", "model"): "claude-sonnet-4-5",
-    ("Model", "name"): "Claude Sonnet 4.5",
-    ("Model", "contextWindow"): 200_000,
-    ("Model", "prices"): {"input": 3, "cachedInput": 0.3, "cacheWrite": 3.75, "output": 15},
     ("EventRun", "outputTruncated"): False,
     ("Change", "pointer"): "/templates/main/messages/0/content",
     ("Change", "before"): "Say hello to {{ name }}.",

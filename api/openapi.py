@@ -28,6 +28,7 @@ NOUNS = (
     "runs",
     "threads",
     "prompts",
+    "flows",
     "environments",
     "webhooks",
     "deliveries",
@@ -110,6 +111,7 @@ _CALLER_STATUSES = frozenset({400, 401, 403, 408, 429, 431, 500, 503})
 _BODY_STATUSES = frozenset({413, 415, 422})
 _OTHER_STATUSES: Mapping[str, frozenset[int]] = {
     "listEvents": frozenset({409, 422}),
+    "diffEnvironments": frozenset({404}),
 }
 
 

@@ -9,7 +9,8 @@ from http import HTTPStatus
 from itertools import groupby
 from typing import Any
 
-from api.error_catalog import REQUEST_ERRORS, RUN_ERRORS, RequestError
+from api.error_catalog import REQUEST_ERRORS, RequestError
+from api.run_error_catalog import RUN_ERRORS
 
 Document = Mapping[str, Any]
 

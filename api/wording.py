@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 
 PARAMETERS: Mapping[str, str] = {
+    "alias": "The alias: one word of letters, digits, `_`, `.` and `-`.",
     "a": "The version before: its number (a draft's too), a tag, `__latest__` or its id.",
     "b": "The version after, named likewise.",
+    "edition": "The version's number or id.",
+    "flow": "The flow's slug, one it once had, or its id.",
     "delivery_id": "The delivery's id.",
     "key": "The variable's name: a capital letter, then capitals, digits and underscores.",
     "key_id": "The key's id.",
@@ -37,7 +40,8 @@ _PARAMS: Mapping[str, str] = {
 _TEMPLATE: Mapping[str, str] = {
     "text": "A text for other templates to include, instead of messages and a model.",
     "provider": "Who serves the model, such as `openai`, where `model` does not say it.",
-    "model": "With its provider (`openai/gpt-5-mini`) or without.",
+    "description": "What it is for; never sent to a model.",
+    "model": "With its provider (`openai/gpt-5-mini`) or without, or an alias of the workspace.",
     "systemInstruction": "The system message.",
     "messages": "What is sent, with tokens such as `{{ name }}`.",
     "responseFormat": "`text`, `json_object`, or `json_schema` with the schema as a string.",
@@ -67,7 +71,7 @@ _SUBMISSION: Mapping[str, str] = {
     "erased when the run ends. At most 50, 64 KiB in all.",
     "metadata": "Yours to keep with the run: strings, or lists of strings.",
     "channel": "A lane of memory within the thread; `default` when left out.",
-    "model": "Another model than the version's.",
+    "model": "Another model than the version's, or an alias of the workspace.",
     "params": "Model parameters that go before the version's.",
     "tags": "Labels of the run, at most 10.",
     "runAt": "Not before this moment, at most 366 days ahead.",
@@ -86,6 +90,35 @@ _KEEPS: Mapping[str, str] = {
 }
 
 FIELDS: Mapping[str, Mapping[str, str]] = {
+    "Activation": {"comment": "Kept in the pin's history."},
+    "FlowTemplate": {
+        "name": "By which `[[name]]` includes it, and a run may start from it.",
+        "description": "What it is for; never sent to a model.",
+        "template": "The system message, with tokens such as `[[name]]`.",
+        "userTemplate": "The user's message behind it.",
+        "llm": "A model with its provider (`openai/gpt-5-mini`), or an alias of the workspace.",
+        "temperature": "From 0 to 2.",
+        "fallbacks": "Models to call where the first fails.",
+        "responseSchema": "The JSON Schema that an answer has to keep to.",
+        "toolIds": "Not built: empty or left out.",
+        "maxToolCalls": "Not built: left out.",
+    },
+    "FlowVersion": {
+        "templates": "At most 200; an empty entrypoint when left out.",
+        "entrypoint": "The template that a run starts from.",
+        "mode": "`Direct`; `Route` is not built.",
+    },
+    "NewFlow": {"title": "What people call it; the slug is made from it."},
+    "Promotion": {
+        "flowIds": "Slugs or ids; every flow that the source pins when left out.",
+        "comment": "Kept in the history of each pin.",
+    },
+    "Alias": {
+        "models": "1 to 10 of them, each with its provider; an alias cannot stand here.",
+        "strategy": "`Sequential` calls the first, and the next where one fails. The others choose "
+        "one for each run: by chance, by `weights`, or in turn.",
+        "weights": "For `WeightedRandom`: one number for each model, in their order.",
+    },
     "Batch": {"runs": "1 to 1,000 of them; all are accepted, or none."},
     "BatchItem": {
         **_SUBMISSION,

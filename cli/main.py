@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.commands import credits as credits_commands
-from cli.commands import env, keys, prompts, runs, webhooks
+from cli.commands import env, keys, pins, prompts, runs, webhooks
 from shared.domain.states import Lane
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ app.add_typer(runs.app, name="runs")
 app.command("run")(runs.run)
 app.add_typer(prompts.app, name="prompts")
 app.add_typer(env.app, name="env")
+app.add_typer(pins.app, name="pins")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(keys.app, name="keys")
 

@@ -103,7 +103,7 @@ def read(folder: Path) -> PromptFolder:
         if not isinstance(value, str | None):
             raise PromptFilesError(f"{SETTINGS}: /{key}: Expected a text.")
     try:
-        version = versions.parse(body, providers=None)
+        version = versions.parse(body, versions.Rules(providers=None))
     except UnacceptableError as error:
         flaws = error.flaws or (Flaw("", error.detail),)
         raise PromptFilesError(*(_where(flaw, texts.places) for flaw in flaws)) from error

@@ -320,7 +320,7 @@ async def _fetched(
 async def _version(client: Client, slug: str, number: int) -> VersionBody:
     view = await client.get(path("prompts", slug, "versions", str(number)))
     try:
-        return versions.parse(view["body"], providers=None)
+        return versions.parse(view["body"], versions.Rules(providers=None))
     except AppError as error:
         raise CommandError(
             f"Version {number} of '{slug}' holds what this runlane does not know: is the server"

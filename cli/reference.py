@@ -17,7 +17,8 @@ from pydantic_settings import NoDecode
 from api import examples, openapi
 from api.app import create_litestar
 from api.auth import SCOPE
-from api.error_catalog import REQUEST_ERRORS, RUN_ERRORS
+from api.error_catalog import REQUEST_ERRORS
+from api.run_error_catalog import RUN_ERRORS
 from cli import reference_database
 from cli.main import app as command_line
 from shared import metrics

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Generic, TypeVar
@@ -12,6 +12,7 @@ from shared import crashpoints, metrics
 from shared.batching import Batcher
 from shared.clock import Clock
 from shared.domain import versions
+from shared.domain.aliases import Aliases
 from shared.domain.price_book import PriceBook
 from shared.domain.versions import CompiledVersion
 from shared.ids import RunId, VersionId
@@ -83,6 +84,7 @@ class Target:
     tag: str | None
     environment_id: UUID
     compiled: CompiledVersion
+    aliases: Aliases
     max_queued_runs: int | None = None
 
 
@@ -122,6 +124,7 @@ class Deps:
         default_factory=lambda: Recent(2_000)
     )
     keys: Recent[str, CheckedKey] = field(default_factory=lambda: Recent(10_000))
+    turns: Recent[tuple[UUID, str], Iterator[int]] = field(default_factory=lambda: Recent(10_000))
     used_keys: set[UUID] = field(default_factory=set)
     backlogs: Recent[UUID, Backlog] = field(default_factory=lambda: Recent(10_000))
     prices: Later[PriceBook] = field(default_factory=lambda: Later(PriceBook))

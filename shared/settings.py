@@ -23,6 +23,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 IpNetwork = IPv4Network | IPv6Network
 PROVIDERS = ("openai", "anthropic", "sim")
 """The providers that are always there."""
+ALIAS = "alias"
+"""What stands in a provider's place where a model's name is an alias of the workspace."""
 _FREE = "sim"
 _PROVIDER = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
@@ -311,7 +313,7 @@ class Settings(BaseSettings):
     @classmethod
     def _named(cls, given: dict[str, CompatibleServer]) -> dict[str, CompatibleServer]:
         for name in given:
-            if name in PROVIDERS or not _PROVIDER.fullmatch(name):
+            if name in {*PROVIDERS, ALIAS} or not _PROVIDER.fullmatch(name):
                 raise ValueError(f"{name!r} cannot be a provider's name.")
         return given
 

@@ -91,7 +91,12 @@ def miss_of(run: ClaimedRun) -> tuple[str, str] | None:
 
 
 def models_of(run: ClaimedRun, template: TemplateBody) -> tuple[str, ...]:
-    """The run's model and its fallbacks, each once; who overrides the model wants no other."""
+    """The run's model and its fallbacks, each once; who overrides the model wants no other.
+
+    What an alias stood for was settled when the run was submitted.
+    """
+    if run.models is not None:
+        return tuple(run.models)
     if run.model_overridden or not template.fallbacks:
         return (run.model,)
     return tuple(dict.fromkeys((run.model, *template.fallbacks)))

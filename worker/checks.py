@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from shared.domain import versions
 from shared.domain.completions import Completion, ToolCall
+from shared.domain.formats import JsonSchemaFormat, TextFormat
 from shared.domain.schemas import Checker
 from shared.domain.versions import TemplateBody
 from worker.providers import wire
@@ -37,8 +37,8 @@ class Checks:
         """Raises `SchemaError`."""
         wanted = template.response_format
         self._format: Checker | None = None
-        if not isinstance(wanted, versions.TextFormat):
-            schema = wanted.schema if isinstance(wanted, versions.JsonSchemaFormat) else None
+        if not isinstance(wanted, TextFormat):
+            schema = wanted.schema if isinstance(wanted, JsonSchemaFormat) else None
             self._format = Checker(schema)
         self._tools = {tool.name: Checker(tool.params_schema) for tool in template.tools}
         self._fail_fast = {tool.name for tool in template.tools if tool.fail_fast}

@@ -142,7 +142,7 @@ async def _show(api: "Client", slug: str, version: str | None, *, as_json: bool)
             "warnings": found["warnings"] or None,
         }
     )
-    body = versions.parse(found["body"], providers=None)
+    body = versions.parse(found["body"], versions.Rules(providers=None))
     made = prompt_files.files(None, None, body)
     for name in sorted(made, key=prompt_files.place):
         prompt_diff.show_file(name, made[name])

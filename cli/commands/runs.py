@@ -68,7 +68,9 @@ OwnKey = Annotated[
 
 def run(
     slug: Annotated[str, typer.Argument(help="The prompt.")],
-    version: Annotated[str, typer.Argument(help="A number, a tag, or __latest__.")] = "__latest__",
+    version: Annotated[
+        str, typer.Argument(help="A number, a tag, __latest__, or __pinned__.")
+    ] = "__latest__",
     inputs: Inputs = None,
     environment: Environment = None,
     priority: Priority = None,

@@ -16,8 +16,11 @@ class Action(StrEnum):
     VERSION_DELETED = "version.deleted"
     TAG_MOVED = "tag.moved"
     TAG_REMOVED = "tag.removed"
+    ALIAS_SET = "alias.set"
+    ALIAS_REMOVED = "alias.removed"
     PIN_MOVED = "pin.moved"
     PIN_REMOVED = "pin.removed"
+    ENVIRONMENT_PROMOTED = "environment.promoted"
     ENVIRONMENT_CREATED = "environment.created"
     ENVIRONMENT_CHANGED = "environment.changed"
     ENVIRONMENT_CLOSED = "environment.closed"
@@ -56,8 +59,12 @@ MEANINGS: Mapping[Action, str] = {
     Action.VERSION_DELETED: "A version that nothing used was deleted.",
     Action.TAG_MOVED: "A tag was pointed at a version: `from` which number `to` which.",
     Action.TAG_REMOVED: "A tag was taken away from the version `from`.",
+    Action.ALIAS_SET: "A name was made to stand for these `models`.",
+    Action.ALIAS_REMOVED: "A name no longer stands for models.",
     Action.PIN_MOVED: "An environment was given a version to run: `from` which number `to` which.",
     Action.PIN_REMOVED: "An environment no longer has a version of its own: `from` which.",
+    Action.ENVIRONMENT_PROMOTED: "The pins of the environment `source` were copied to it: so many "
+    "`moved`; the history of each pin names it.",
     Action.ENVIRONMENT_CREATED: "An environment was added.",
     Action.ENVIRONMENT_CHANGED: "It was renamed or made the default; `fields` names what differs.",
     Action.ENVIRONMENT_CLOSED: "Its forced deletion began: it takes no runs, and those it had are "

@@ -1,14 +1,16 @@
 """What a provider is asked: decided here once, for the worker's call and for a preview of it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
 
-from shared.domain import flaws, models, parameters, simulated, versions
+from shared.domain import flaws, parameters, simulated
 from shared.domain.completions import Message, ModelParams
+from shared.domain.formats import JsonSchemaFormat
 from shared.domain.history import BYTES_PER_TOKEN, TOKENS_PER_MESSAGE
 from shared.domain.models import ModelName
+from shared.domain.routing import Route
 from shared.domain.templates import byte_length
 from shared.domain.versions import TemplateBody
 from shared.errors import Flaw
@@ -25,29 +27,21 @@ class Asked(Protocol):
     def params(self) -> ModelParams | None: ...
 
 
-def model_of(template: TemplateBody, override: str | None, providers: Collection[str]) -> ModelName:
-    """The model to call. Raises `UnacceptableError` for an override that cannot be one."""
-    if override is not None:
-        return models.parse_name(override, default=template.provider, known=providers)
-    return ModelName(template.provider or "", template.model)
+def demand_parameters(template: TemplateBody, asked: Asked, route: Route) -> None:
+    """Raise `UnacceptableError` for parameters that a model of the run's chain does not take.
 
-
-def choose(template: TemplateBody, asked: Asked, providers: Collection[str]) -> ModelName:
-    """The model to call as the caller wants to call it.
-
-    Raises `UnacceptableError` for a model that cannot be one, and for parameters that it, or a
-    fallback of it, does not take. A version's own were checked with its models when it was saved.
+    A version's own were checked with its models when it was saved; what an alias stands for, and
+    what a caller names, comes to them here.
     """
-    model = model_of(template, asked.model, providers)
+    other = asked.model is not None or route.by_alias
     found: list[Flaw] = []
     if asked.params is not None:
-        rest = () if asked.model is not None else template.fallbacks
-        chain = (model, *(ModelName(*name.split("/", 1)) for name in rest))
-        found += parameters.flaws(asked.params, chain, "/params")
-    if asked.model is not None and not found:
-        found += parameters.flaws(params_of(template, asked.params), [model], "/model", whole=True)
+        chain = (*route.models, *(() if other else template.fallbacks))
+        found += parameters.flaws(asked.params, _names(chain), "/params")
+    if other and not found:
+        wanted = params_of(template, asked.params)
+        found += parameters.flaws(wanted, _names(route.models), "/model", whole=True)
     flaws.refuse(*found)
-    return model
 
 
 def params_of(template: TemplateBody, overrides: ModelParams | None) -> ModelParams:
@@ -74,7 +68,7 @@ def input_tokens(messages: Sequence[Message], template: TemplateBody) -> int:
     Close for English; vendors' tokenizers differ by a third in either direction.
     """
     texts = [message.content for message in messages]
-    if isinstance(template.response_format, versions.JsonSchemaFormat):
+    if isinstance(template.response_format, JsonSchemaFormat):
         texts.append(template.response_format.schema)
     for tool in template.tools:
         texts.extend((tool.name, tool.description or "", tool.params_schema))
@@ -91,3 +85,7 @@ def output_cap(model: ModelName, params: ModelParams) -> int | None:
         told: int | None = (params.sim or {}).get("outputTokens")
         return min((one for one in (cap, told) if one is not None), default=None)
     return cap
+
+
+def _names(models: Sequence[str]) -> tuple[ModelName, ...]:
+    return tuple(ModelName(*name.split("/", 1)) for name in models)

@@ -9,7 +9,7 @@ import msgspec
 from shared.domain import documents
 from shared.domain.completions import ModelParams
 from shared.errors import Flaw, UnacceptableError
-from shared.settings import PROVIDERS
+from shared.settings import ALIAS, PROVIDERS
 
 _MAX_TEMPERATURE = 2
 _MODEL = re.compile(r"[!-~]{1,200}")
@@ -33,6 +33,11 @@ class SimParams(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fiel
     output_tokens: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] | None = None
 
 
+def is_alias(text: str) -> bool:
+    """Tell whether an alias could have this name: one word, so no model with its provider."""
+    return _WORD.fullmatch(text) is not None
+
+
 def parse_name(
     name: str,
     *,
@@ -40,21 +45,28 @@ def parse_name(
     default: str | None = None,
     pointer: str = "/model",
     known: Collection[str] | None = PROVIDERS,
+    aliases: Collection[str] = (),
 ) -> ModelName:
     """Tell a model's provider from its name: `openai/gpt-5-mini`.
 
     `provider` was named beside it and must not be contradicted; `default` is taken when the name
     carries none. Only known providers count as such, so a compatible server's own names may hold
     slashes (`openai/meta/llama-4`). Who cannot know the server's providers says `None`: then the
-    name's own word is taken for it. Raises `UnacceptableError`.
+    name's own word is taken for it. An alias goes before a model of that name, and is answered as
+    one of the provider `alias`. Raises `UnacceptableError`.
     """
     prefix, slash, rest = name.partition("/")
+    alias = rest if prefix == ALIAS else name
+    if provider in {None, ALIAS} and (alias in aliases or (known is None and prefix == ALIAS)):
+        return ModelName(ALIAS, alias)
     if known is None:
         known = {*PROVIDERS, provider or default or prefix}
     carried = prefix if slash and prefix in known else None
     bare = rest if carried else name
     found = carried or provider or default
-    if not _MODEL.fullmatch(bare):
+    if ALIAS in {prefix, provider}:
+        message = f"There is no alias '{alias}' that could stand here."
+    elif not _MODEL.fullmatch(bare):
         message = "A model's name is 1 to 200 printable ASCII characters without spaces."
     elif found is None or found not in known:
         message = f"Name the model's provider, one of {', '.join(known)}: openai/…"

@@ -10,17 +10,26 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from shared.domain import documents, models, parameters, schemas, templates, tools
+from shared.domain import (
+    documents,
+    models,
+    parameters,
+    schemas,
+    templates,
+    tools,
+    version_forms,
+)
 from shared.domain.completions import Message, ModelParams
+from shared.domain.formats import JsonSchemaFormat, ResponseFormat, TextFormat
 from shared.domain.history import NO_LIMITS, TURN_ROWS, History
 from shared.domain.states import READS_HISTORY, Memory
 from shared.domain.templates import Syntax, Template, TemplateError, Values
 from shared.domain.tools import EmitTool
-from shared.errors import BadRequestError, Flaw, UnacceptableError
-from shared.settings import PROVIDERS
+from shared.errors import Flaw, UnacceptableError
+from shared.settings import ALIAS, PROVIDERS
 
-ENTRYPOINT = "main"
-MAX_TEMPLATES = 200
+ENTRYPOINT = version_forms.ENTRYPOINT
+MAX_TEMPLATES = version_forms.MAX_TEMPLATES
 MAX_MESSAGES = TURN_ROWS - 1
 MAX_FALLBACKS = 10
 MAX_WARNINGS = 100
@@ -33,38 +42,6 @@ class MessageBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     content: str
 
 
-class TextFormat(
-    msgspec.Struct, frozen=True, tag_field="type", tag="text", forbid_unknown_fields=True
-):
-    """Plain text: the default."""
-
-
-class JsonObjectFormat(
-    msgspec.Struct, frozen=True, tag_field="type", tag="json_object", forbid_unknown_fields=True
-):
-    """Any JSON object."""
-
-
-class JsonSchemaFormat(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    omit_defaults=True,
-    tag_field="type",
-    tag="json_schema",
-    forbid_unknown_fields=True,
-):
-    """JSON after a schema, which is itself written as a string."""
-
-    name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
-    schema: str
-    strict: bool | None = None
-    description: str | None = None
-
-
-ResponseFormat = TextFormat | JsonObjectFormat | JsonSchemaFormat
-
-
 class TemplateBody(
     msgspec.Struct,
     frozen=True,
@@ -75,6 +52,7 @@ class TemplateBody(
 ):
     """One template: `text` alone to be included by others, or messages with a model to run."""
 
+    description: str | None = None
     text: str | None = None
     provider: str | None = None
     model: str = ""
@@ -87,6 +65,21 @@ class TemplateBody(
     fallbacks: tuple[str, ...] = ()
     tools: tuple[EmitTool, ...] = ()
     timeout_seconds: Annotated[int, msgspec.Meta(ge=5, le=3600)] | None = None
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """What a version is held against. `providers` are the server's; `None` takes any for one.
+
+    `aliases` are the workspace's. An `unfinished` version may lack models and messages.
+    """
+
+    providers: Collection[str] | None = PROVIDERS
+    aliases: Collection[str] = ()
+    unfinished: bool = False
+
+
+PLAIN = Rules()
+"""The providers that are always there, no aliases."""
 
 
 class VersionBody(msgspec.Struct, frozen=True, rename="camel"):
@@ -107,21 +100,17 @@ class CompiledVersion(msgspec.Struct, frozen=True):
 
 
 def parse(
-    body: object,
-    *,
-    default_syntax: Syntax = Syntax.BRACES,
-    providers: Collection[str] | None = PROVIDERS,
+    body: object, rules: Rules = PLAIN, *, default_syntax: Syntax = Syntax.BRACES
 ) -> VersionBody:
     """Read a version body: JSON bytes, or what they were decoded to.
 
-    `providers` are the server's; `None` takes any for one. Raises `UnacceptableError` with every
-    flaw found, `BadRequestError` for bytes that are no JSON.
+    Raises `UnacceptableError` with every flaw found, `BadRequestError` for bytes that are no JSON.
     """
-    outer, bases = _outer(_document(body))
+    outer, bases = version_forms.outer(version_forms.document(body))
     flaws: list[Flaw] = []
     found: dict[str, TemplateBody] = {}
     for name in sorted(outer.templates, key=lambda name: name != outer.entrypoint):
-        template = _template(name, outer.templates[name], (bases[name], providers), flaws)
+        template = _template(name, outer.templates[name], (bases[name], rules), flaws)
         if template is not None:
             found[name] = template
     if outer.entrypoint not in outer.templates:
@@ -130,10 +119,10 @@ def parse(
         base = bases[outer.entrypoint]
         flaws.append(Flaw(f"{base}/text", "An entrypoint needs messages, not a text."))
     if flaws:
-        raise _refused(flaws)
+        raise version_forms.refused(flaws)
     version = VersionBody(outer.entrypoint, outer.syntax or default_syntax, found)
     if flaws := _include_flaws(version, bases):
-        raise _refused(flaws)
+        raise version_forms.refused(flaws)
     return version
 
 
@@ -154,7 +143,7 @@ def as_written(version: VersionBody) -> VersionBody:
     """
     templates = {
         name: template
-        if template.text is not None
+        if template.provider is None
         else msgspec.structs.replace(
             template, provider=None, model=f"{template.provider}/{template.model}"
         )
@@ -181,6 +170,18 @@ def compile_version(version: VersionBody, entrypoint: str | None = None) -> Comp
     entries = [template for _, template in compiled[name]]
     asked = templates.missing(includes, entries, {})
     return CompiledVersion(settings, compiled[name], includes, asked)
+
+
+def lacks(version: VersionBody) -> list[Flaw]:
+    """What an unfinished version still needs to be run from its own entrypoint."""
+    name = version.entrypoint
+    entry, base = version.templates[name], f"/templates{documents.step(name)}"
+    flaws = []
+    if not entry.model:
+        flaws.append(Flaw(f"{base}/model", f"The entrypoint '{name}' has no model yet."))
+    if not any(text for _, _, text in _texts(entry)):
+        flaws.append(Flaw(f"{base}/messages", f"The entrypoint '{name}' says nothing yet."))
+    return flaws
 
 
 def inputs(version: VersionBody) -> tuple[str, ...]:
@@ -247,61 +248,28 @@ def revision_view(version: VersionBody) -> dict[str, Any]:
 _NAME = re.compile(templates.NAME_PATTERN)
 
 
-class _Outer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    templates: dict[str, Any]
-    entrypoint: str = ENTRYPOINT
-    syntax: Syntax | None = None
-
-
-def _document(body: object) -> object:
-    try:
-        decoded = msgspec.json.decode(body) if isinstance(body, bytes) else body
-        return documents.without_nulls(decoded)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise BadRequestError("The body is not JSON, or nested too deeply.") from error
-
-
-def _outer(document: object) -> tuple[_Outer, Mapping[str, str]]:
-    """Bring either form into the long one; say at which pointer each template was."""
-    short = False
-    if isinstance(document, dict) and not document.keys() & {"templates", "entrypoint"}:
-        short = True
-        template = {key: value for key, value in document.items() if key != "syntax"}
-        outside = {key: value for key, value in document.items() if key == "syntax"}
-        document = {"templates": {ENTRYPOINT: template}, **outside}
-    flaws: list[Flaw] = []
-    outer = documents.convert(document, _Outer, "", flaws)
-    if outer is None:
-        raise _refused(flaws)
-    if len(outer.templates) > MAX_TEMPLATES:
-        raise _refused([Flaw("/templates", f"A version may hold {MAX_TEMPLATES} templates.")])
-    if short:
-        return outer, {ENTRYPOINT: ""}
-    return outer, {name: f"/templates{documents.step(name)}" for name in outer.templates}
-
-
 def _template(
-    name: str, value: object, where: tuple[str, Collection[str] | None], flaws: list[Flaw]
+    name: str, value: object, where: tuple[str, Rules], flaws: list[Flaw]
 ) -> TemplateBody | None:
-    base, providers = where
+    base, rules = where
     before = len(flaws)
     if not _NAME.fullmatch(name):
         flaws.append(Flaw(base, f"A template's name matches {templates.NAME_PATTERN}."))
     flaws += tools.unsupported(value, base)
     template = documents.convert(value, TemplateBody, base, flaws) if len(flaws) == before else None
     if template is not None:
-        flaws += _template_flaws(template, base)
+        flaws += _template_flaws(template, base, rules)
         if template.text is None:
-            template = _with_models(template, base, flaws, providers)
+            template = _with_models(template, base, flaws, rules)
     return None if len(flaws) > before else template
 
 
-def _template_flaws(template: TemplateBody, base: str) -> Iterator[Flaw]:
+def _template_flaws(template: TemplateBody, base: str, rules: Rules) -> Iterator[Flaw]:
     if template.text is not None:
-        if template != TemplateBody(text=template.text):
+        if template != TemplateBody(text=template.text, description=template.description):
             yield Flaw(f"{base}/text", "A template has either a text or messages and a model.")
         return
-    if not template.messages:
+    if not (template.messages or template.system_instruction or rules.unfinished):
         yield Flaw(f"{base}/messages", "At least one message is needed.")
     if len(template.messages) > MAX_MESSAGES:
         yield Flaw(f"{base}/messages", f"At most {MAX_MESSAGES} messages are accepted.")
@@ -316,27 +284,36 @@ def _template_flaws(template: TemplateBody, base: str) -> Iterator[Flaw]:
 
 
 def _with_models(
-    template: TemplateBody, base: str, flaws: list[Flaw], known: Collection[str] | None
+    template: TemplateBody, base: str, flaws: list[Flaw], rules: Rules
 ) -> TemplateBody:
     """Tell provider and model apart; write fallbacks with their provider."""
-    provider = template.provider
-    if provider is not None and known is not None and provider not in known:
+    provider, known = template.provider, rules.providers
+    if rules.unfinished and not (template.model or template.fallbacks):
+        return template
+    if provider is not None and known is not None and provider not in {*known, ALIAS}:
         flaws.append(Flaw(f"{base}/provider", f"Known providers: {', '.join(known)}."))
         return template
     try:
         model = models.parse_name(
-            template.model, provider=provider, pointer=f"{base}/model", known=known
+            template.model,
+            provider=provider,
+            pointer=f"{base}/model",
+            known=known,
+            aliases=rules.aliases,
         )
+        default = None if model.provider == ALIAS else model.provider
         fallbacks = tuple(
             models.parse_name(
-                name, default=model.provider, pointer=f"{base}/fallbacks/{number}", known=known
+                name, default=default, pointer=f"{base}/fallbacks/{number}", known=known
             )
             for number, name in enumerate(template.fallbacks)
         )
     except UnacceptableError as error:
         flaws += error.flaws
         return template
-    flaws += parameters.flaws(template.model_params, (model, *fallbacks), f"{base}/modelParams")
+    # What an alias stands for is looked at when a run is submitted: it may be set anew until then.
+    chain = fallbacks if model.provider == ALIAS else (model, *fallbacks)
+    flaws += parameters.flaws(template.model_params, chain, f"{base}/modelParams")
     return msgspec.structs.replace(
         template, provider=model.provider, model=model.model, fallbacks=tuple(map(str, fallbacks))
     )
@@ -393,7 +370,3 @@ def _include(texts: Sequence[tuple[str, Template]]) -> Template:
 
 def _entries(compiled: CompiledVersion) -> list[Template]:
     return [template for _, template in compiled.texts]
-
-
-def _refused(flaws: Sequence[Flaw]) -> UnacceptableError:
-    return UnacceptableError(f"The version cannot be used: {flaws[0].message}", flaws=flaws)

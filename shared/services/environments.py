@@ -231,6 +231,21 @@ async def named(tx: Tx, principal: Principal, names: Sequence[str]) -> list[UUID
     return environment_ids
 
 
+async def given(tx: Tx, principal: Principal, name: str, pointer: str) -> EnvironmentRow:
+    """An environment that a body names, to change it.
+
+    Raises `UnacceptableError` for an unknown one, `ForbiddenError` beyond the key's,
+    `ConflictError` where it is being deleted.
+    """
+    try:
+        return await kept(tx, principal, name)
+    except NotFoundError as error:
+        message = "There is no environment of this name."
+        raise UnacceptableError(
+            message, code="unknown_environment", flaws=[Flaw(pointer, message)]
+        ) from error
+
+
 async def find(tx: Tx, principal: Principal, name: str) -> EnvironmentRow:
     """An environment by name. Raises `NotFoundError`, and `ForbiddenError` beyond the key's."""
     row: EnvironmentRow | None = None

@@ -10,7 +10,10 @@ from shared.domain import simulated
 from shared.domain.models import ModelName
 from shared.domain.pricing import KnownModel, Prices
 from shared.ids import WorkspaceId
+from shared.services import aliases
+from shared.services.aliases import AliasView
 from shared.services.keys import Principal
+from shared.settings import ALIAS
 from shared.store import reading
 
 _NANO = 1_000_000_000
@@ -55,10 +58,16 @@ async def usable_providers(
 
 
 async def listed(deps: Deps, principal: Principal, provider: str | None) -> list[ModelView]:
-    """The known models of those providers that the key's environments can call, by id."""
+    """The aliases, and the known models of providers that the key's environments can call, by id.
+
+    Aliases are shown as models of the provider `alias`.
+    """
     usable = await usable_providers(deps, principal.workspace_id, principal.environment_ids)
     wanted = sorted(usable if provider is None else usable & {provider})
-    return [_view(one, model) for one in wanted for model in await _known(deps, one)]
+    found = [_view(one, model) for one in wanted for model in await _known(deps, one)]
+    if provider in {None, ALIAS}:
+        found += map(_alias_view, await aliases.listed(deps, principal))
+    return sorted(found, key=lambda view: view.id)
 
 
 async def _known(deps: Deps, provider: str) -> tuple[KnownModel, ...]:
@@ -76,6 +85,17 @@ def _view(provider: str, known: KnownModel) -> ModelView:
         name=known.title,
         context_window=known.context_window_tokens,
         prices=None if known.prices is None else _dollars(known.prices),
+    )
+
+
+def _alias_view(alias: AliasView) -> ModelView:
+    return ModelView(
+        id=str(ModelName(ALIAS, alias.alias)),
+        provider=ALIAS,
+        model=alias.alias,
+        name=alias.description,
+        context_window=None,
+        prices=None,
     )
 
 

@@ -18,10 +18,9 @@ from shared.domain.audit import Action
 from shared.domain.paging import Page, Slice
 from shared.domain.preconditions import WHATEVER, Expected
 from shared.errors import NotFoundError
-from shared.services import audit, environments, prompts, views
+from shared.services import audit, environments, prompts, publishing, views
 from shared.services.keys import Principal
 from shared.store import pins, workspaces
-from shared.store import prompts as stored
 from shared.store.database import Tx
 from shared.store.pins import Move, Pinned
 from shared.store.tables import EnvironmentRow, PinChangeRow, PromptRow, PromptVersionRow
@@ -96,7 +95,7 @@ async def put(
     """Let an environment run a version of a prompt (`named`), and write down the move.
 
     A draft is published: what is pinned never changes. Raises `NotFoundError` for a version this
-    prompt has not.
+    prompt has not, `ConflictError` for one that is not finished.
     """
     flaws.refuse(*rules.version_flaws(body.version), *flaws.of_text(body.comment, "/comment"))
     async with deps.store.transaction() as tx:
@@ -120,10 +119,7 @@ async def pin(
     prompt, version = what
     before = await _find(tx, where, prompt)
     if before is None or before.pin.version_id != version.id:
-        if version.published_at is None:
-            await stored.publish(tx, version)
-            on = audit.of_version(prompt, version)
-            await audit.note(tx, principal, Action.VERSION_PUBLISHED, on)
+        await publishing.publish(tx, principal, prompt, version)
         move = Move(
             workspace_id=principal.workspace_id,
             environment_id=where.id,

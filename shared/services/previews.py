@@ -13,10 +13,10 @@ from shared.domain.pricing import Prices
 from shared.domain.states import READS_HISTORY, Lane
 from shared.domain.submissions import Submission
 from shared.domain.versions import TemplateBody
-from shared.services import models, targets
+from shared.services import models, routes, targets
 from shared.services.keys import Principal
 from shared.services.targets import Located
-from shared.store import database, history, listing
+from shared.store import aliases, database, history, listing
 
 _messages = msgspec.json.Decoder(tuple[Message, ...])
 
@@ -77,7 +77,10 @@ async def preview(
 async def _shown(deps: Deps, principal: Principal, found: Located, body: Submission) -> Preview:
     whole = versions.from_json(found.body)
     compiled = versions.compile_version(whole)
-    model = calls.choose(compiled.settings, body, deps.settings.provider_names)
+    known = aliases.read(found.aliases)
+    route = routes.foresee(deps, compiled.settings, body.model, known)
+    calls.demand_parameters(compiled.settings, body, route)
+    model = route.model
     params = calls.params_of(compiled.settings, body.params)
     own = versions.render_messages(compiled, body.inputs)
     said = await _history(deps, principal, compiled.settings, found.environment_id, body)

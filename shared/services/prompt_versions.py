@@ -12,7 +12,7 @@ from shared.domain.audit import Action
 from shared.domain.preconditions import WHATEVER, Expected
 from shared.domain.versions import VersionBody
 from shared.errors import ConflictError
-from shared.services import audit, prompt_views
+from shared.services import aliases, audit, prompt_views
 from shared.services import prompts as owners
 from shared.services.keys import Principal
 from shared.services.prompt_views import VersionDiffView, WholeVersionView
@@ -66,7 +66,7 @@ async def replace(
     expected: Expected = WHATEVER,
 ) -> WholeVersionView:
     """Give a draft another body, whole. Raises `ConflictError` for a published version."""
-    version = versions.parse(body, providers=deps.settings.provider_names)
+    version = versions.parse(body, await aliases.rules(deps, principal.workspace_id))
     warnings = msgspec.json.encode(versions.warnings(version)).decode()
     async with deps.store.transaction() as tx:
         await workspaces.hold(tx, principal.workspace_id)

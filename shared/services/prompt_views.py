@@ -8,10 +8,11 @@ import msgspec
 from shared.clock import rfc3339
 from shared.domain import versions
 from shared.domain.completions import ModelParams
+from shared.domain.formats import ResponseFormat
 from shared.domain.states import Memory
 from shared.domain.tools import EmitTool
 from shared.domain.version_diff import Change
-from shared.domain.versions import MessageBody, ResponseFormat, VersionBody
+from shared.domain.versions import MessageBody, VersionBody
 from shared.services import views
 from shared.store.tables import PromptRow, PromptTagRow, PromptVersionRow, TagChangeRow
 

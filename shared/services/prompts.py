@@ -10,10 +10,9 @@ from shared.domain import prompts as rules
 from shared.domain.audit import Action
 from shared.domain.paging import Page, Slice
 from shared.domain.preconditions import WHATEVER, Expected
-from shared.domain.versions import VersionBody
 from shared.errors import ConflictError, Flaw, NotFoundError
 from shared.ids import VersionId, WorkspaceId, parse
-from shared.services import audit, prompt_views, views
+from shared.services import aliases, audit, prompt_views, publishing, views
 from shared.services.keys import Principal
 from shared.services.prompt_views import (
     PromptView,
@@ -67,19 +66,25 @@ async def create(deps: Deps, principal: Principal, body: NewPrompt) -> PromptVie
         *flaws.of_name(body.name),
         *flaws.of_text(body.description),
     )
-    workspace_id = principal.workspace_id
     async with deps.store.transaction() as tx:
-        await workspaces.change_catalog(tx, workspace_id)
-        slug = body.slug
-        if slug is None:
-            wanted = rules.slug_of(body.name)
-            taken = await prompts.taken_slugs(tx, workspace_id, wanted[:_SLUG_STEM])
-            slug = rules.free_slug(wanted, taken)
-        elif await prompts.find(tx, workspace_id, slug) is not None:
-            raise prompts.slug_taken(slug)
-        row = await prompts.insert(tx, workspace_id, slug, body.name, body.description or "")
-        await audit.note(tx, principal, Action.PROMPT_CREATED, audit.of_prompt(row))
-    return prompt_views.of_prompt(row)
+        await workspaces.change_catalog(tx, principal.workspace_id)
+        row = await insert(tx, principal, body.slug, body.name, body.description or "")
+        return prompt_views.of_prompt(row)
+
+
+async def insert(
+    tx: Tx, principal: Principal, slug: str | None, name: str, description: str
+) -> PromptRow:
+    """Add a prompt inside a transaction that has announced its change of the catalog."""
+    if slug is None:
+        wanted = rules.slug_of(name)
+        taken = await prompts.taken_slugs(tx, principal.workspace_id, wanted[:_SLUG_STEM])
+        slug = rules.free_slug(wanted, taken)
+    elif await prompts.find(tx, principal.workspace_id, slug) is not None:
+        raise prompts.slug_taken(slug)
+    row = await prompts.insert(tx, principal.workspace_id, slug, name, description)
+    await audit.note(tx, principal, Action.PROMPT_CREATED, audit.of_prompt(row))
+    return row
 
 
 async def listed(deps: Deps, principal: Principal, page: Page) -> Slice[PromptView]:
@@ -147,7 +152,7 @@ async def add_version(
         flaws.refuse(Flaw("/publish", "Expected `bool`."))
     version = versions.parse(
         {name: value for name, value in body.items() if name != "publish"},
-        providers=deps.settings.provider_names,
+        await aliases.rules(deps, principal.workspace_id),
     )
     stored = versions.to_json(version).decode()
     warnings = msgspec.json.encode(versions.warnings(version)).decode()
@@ -181,10 +186,7 @@ async def publish(
         prompt = await find(tx, principal.workspace_id, slug)
         row = await find_version(tx, prompt, rules.number_of(number))
         expected.demand(prompt_views.of_whole_version(row))
-        if row.published_at is None:
-            _demand_today_s_rules(row)
-            await prompts.publish(tx, row)
-            await audit.note(tx, principal, Action.VERSION_PUBLISHED, audit.of_version(prompt, row))
+        await publishing.publish(tx, principal, prompt, row)
         return prompt_views.of_version(row)
 
 
@@ -339,12 +341,6 @@ async def find_version(tx: Tx, prompt: PromptRow, named: int | str | None) -> Pr
     if row is None or row.prompt_id != prompt.id:
         raise NotFoundError
     return row
-
-
-def _demand_today_s_rules(draft: PromptVersionRow) -> None:
-    """Refuse a draft that was saved when less was looked at; servers by name may have gone."""
-    stored = msgspec.convert(draft.body, VersionBody)
-    versions.parse(msgspec.to_builtins(versions.as_written(stored)), providers=None)
 
 
 async def _tagged(tx: Tx, prompt: PromptRow, tag: str) -> Tagged | None:

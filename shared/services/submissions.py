@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from base64 import b64encode
 from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -12,7 +13,8 @@ import psycopg
 from shared import crashpoints, metrics
 from shared.clock import rfc3339
 from shared.deps import Deps, Target
-from shared.domain import calls, submissions, versions
+from shared.domain import submissions, versions
+from shared.domain.aliases import Aliases
 from shared.domain.states import READS_HISTORY, Lane, Memory
 from shared.domain.submissions import Submission
 from shared.domain.versions import CompiledVersion
@@ -27,9 +29,10 @@ from shared.errors import (
 )
 from shared.ids import RunId, WorkspaceId, new_id
 from shared.queue.port import Ring
-from shared.services import backlogs, rings, targets
+from shared.services import backlogs, rings, routes, targets
 from shared.services.keys import Principal
-from shared.store import database, submitting
+from shared.services.targets import Located
+from shared.store import aliases, database, submitting
 from shared.store.submitting import Existing, NewRun, Stale, Stored, Taken
 from shared.vault import VaultError
 
@@ -159,6 +162,7 @@ async def resolve(
         environment_id=found.environment_id,
         max_queued_runs=found.max_queued_runs,
         compiled=await deps.compiled(found.version_id, found.body),
+        aliases=_aliases(known, found),
     )
     if known is None or any(t.catalog_version != target.catalog_version for t in known.values()):
         known = {}
@@ -167,6 +171,14 @@ async def resolve(
         known.clear()
     known[wanted] = target
     return target
+
+
+def _aliases(known: Mapping[Any, Target] | None, found: Located) -> Aliases:
+    """The workspace's aliases, once for all that is remembered of it."""
+    first = next(iter(known.values()), None) if known else None
+    if first is not None and first.catalog_version == found.catalog_version:
+        return first.aliases
+    return aliases.read(found.aliases)
 
 
 def _check_inputs(compiled: CompiledVersion, inputs: Mapping[str, str]) -> None:
@@ -184,9 +196,8 @@ def _new_run(
 ) -> NewRun:
     body, settings, (run_id, thread_id) = request.body, deps.settings, ids
     template = target.compiled.settings
-    memory = template.memory
     run_at = submissions.start_of(body)
-    model = calls.choose(template, body, settings.provider_names)
+    route = routes.choose(deps, principal.workspace_id, template, body, target.aliases)
     return NewRun(
         id=str(run_id),
         workspace_id=str(principal.workspace_id),
@@ -205,11 +216,12 @@ def _new_run(
         inputs=msgspec.json.encode(body.inputs).decode(),
         metadata=msgspec.json.encode(body.metadata or {}).decode(),
         tags=tuple(body.tags or ()),
-        model=str(model),
+        model=route.models[0],
+        models=route.models if route.by_alias else None,
         model_overridden=body.model is not None,
         thread_given=body.thread is not None,
-        turns=memory != Memory.STATELESS,
-        history_read=memory in READS_HISTORY,
+        turns=template.memory != Memory.STATELESS,
+        history_read=template.memory in READS_HISTORY,
         tag=target.tag,
         params=None if body.params is None else msgspec.json.encode(body.params).decode(),
         env_vars=_seal_variables(deps, body.env_vars, principal.workspace_id, run_id),

@@ -26,6 +26,7 @@ class Located(msgspec.Struct, frozen=True):
     environment_id: EnvironmentId
     environment: str
     max_queued_runs: int | None
+    aliases: str | None
 
 
 async def locate(

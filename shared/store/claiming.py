@@ -30,6 +30,7 @@ class ClaimedRun(msgspec.Struct, frozen=True):
     inputs: str
     env_vars: bytes | None
     model: str
+    models: list[str] | None
     model_overridden: bool
     params: str | None
     calls: int
@@ -71,7 +72,7 @@ _TAKE = """
 
 _COLUMNS = """
   t.id, t.session_id, t.workspace_id, t.environment_id, t.version_id, t.claim_no, t.priority,
-  t.inputs::text, t.env_vars, t.model,
+  t.inputs::text, t.env_vars, t.model, t.models,
   t.model_overridden, t.params::text, t.calls, t.attempts, t.max_attempts,
   t.on_unknown_outcome, t.turn, t.history_read, t.traceparent,
   extract(epoch FROM t.ends_at - now())::float8,
@@ -146,7 +147,7 @@ WITH ready AS MATERIALIZED (
 SELECT {_COLUMNS} FROM taken t {_JOINS}
 """
 
-_WIDTH = 24
+_WIDTH = len(ClaimedRun.__struct_fields__)
 
 
 async def claim(

@@ -1,6 +1,6 @@
 """Pins of environments: which version each runs of a prompt, and their moves."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
@@ -9,7 +9,7 @@ from sqlalchemy import Select, delete, select, text
 from sqlmodel import col
 
 from shared.domain.paging import Page, Slice
-from shared.ids import WorkspaceId, new_id
+from shared.ids import new_id
 from shared.store import paging
 from shared.store.database import Tx
 from shared.store.tables import (
@@ -42,6 +42,7 @@ class Pinned(NamedTuple):
     pin: PinRow
     environment: str
     slug: str
+    title: str
     number: int
 
 
@@ -122,30 +123,17 @@ async def of_version(tx: Tx, version_id: UUID) -> Sequence[str]:
     return (await tx.scalars(query.order_by(col(EnvironmentRow.name)))).all()
 
 
-async def live_prompts(
-    tx: Tx, workspace_id: WorkspaceId, prompt_ids: Collection[UUID]
-) -> Mapping[UUID, PromptRow]:
-    """Prompts of a workspace by id; those unknown or deleted are left out."""
-    rows = await tx.scalars(
-        select(PromptRow).where(
-            col(PromptRow.workspace_id) == workspace_id,
-            col(PromptRow.id).in_(prompt_ids),
-            col(PromptRow.deleted_at).is_(None),
-        )
-    )
-    return {row.id: row for row in rows}
-
-
 async def _record(tx: Tx, moves: Sequence[Move]) -> None:
     await tx.execute(text(_RECORD), {"moves": msgspec.json.encode(moves).decode()})
 
 
-def _pinned() -> Select[PinRow, str, str, int]:
+def _pinned() -> Select[PinRow, str, str, str, int]:
     return (
         select(
             PinRow,
             col(EnvironmentRow.name),
             col(PromptRow.slug),
+            col(PromptRow.name),
             col(PromptVersionRow.number),
         )
         .join(EnvironmentRow, col(EnvironmentRow.id) == col(PinRow.environment_id))

@@ -7,13 +7,15 @@ import msgspec
 import psycopg
 
 from shared.ids import EnvironmentId, PromptId, RunId, VersionId, WorkspaceId, parse
+from shared.store import aliases
 from shared.store.database import Store
 
 
 class NewRun(msgspec.Struct, frozen=True, omit_defaults=True):
     """A row to be. Its prompt was resolved at `catalog_version` of the workspace.
 
-    Moments are RFC 3339 texts, JSON documents are texts, sealed values are base64. `turns` asks
+    Moments are RFC 3339 texts, JSON documents are texts, sealed values are base64. `models` are
+    what an alias stood for; without one the version says which models may be called. `turns` asks
     for a turn number in the thread's channel; `again` says that the id may be there already.
     `max_queued_runs` is not stored: how many may wait in its environment, 0 for any number.
     """
@@ -36,6 +38,7 @@ class NewRun(msgspec.Struct, frozen=True, omit_defaults=True):
     metadata: str
     tags: tuple[str, ...]
     model: str
+    models: tuple[str, ...] | None = None
     model_overridden: bool = False
     thread_given: bool = False
     turns: bool = False
@@ -76,7 +79,8 @@ _ITEM = """json_to_recordset(%(items)s::json) AS x(
   id uuid, workspace_id uuid, catalog_version int, environment_id uuid, prompt_id uuid,
   version_id uuid, key_id uuid, priority text, expires_in_s bigint, max_duration_s int,
   max_attempts int, on_unknown_outcome text, thread_id uuid, channel text, inputs text,
-  metadata text, tags text[], model text, model_overridden boolean, thread_given boolean,
+  metadata text, tags text[], model text, models text[], model_overridden boolean,
+  thread_given boolean,
   turns boolean, history_read boolean, tag text, params text, env_vars text,
   traceparent text, run_at timestamptz, deadline timestamptz, replayed_from uuid,
   operation text, idempotency_key text, fingerprint text, key_kept_s bigint)"""
@@ -86,13 +90,13 @@ def _insert(source: str, *, later: str, turn: str, needs_turn: str) -> str:
     return f"""INSERT INTO runs (id, workspace_id, environment_id, prompt_id, version_id, tag,
       key_id, replayed_from, traceparent, status, priority, available_at, expires_at, deadline,
       max_duration_s, max_attempts, on_unknown_outcome, thread_id, channel, turn, needs_turn,
-      history_read, inputs, env_vars, metadata, tags, model, model_overridden, params)
+      history_read, inputs, env_vars, metadata, tags, model, models, model_overridden, params)
     SELECT x.id, x.workspace_id, environment_id, prompt_id, version_id, tag, key_id,
       replayed_from, traceparent, CASE WHEN {later} THEN 'scheduled' ELSE 'queued' END, priority,
       greatest(run_at, now()), greatest(run_at, now()) + make_interval(secs => expires_in_s),
       deadline, max_duration_s, max_attempts, on_unknown_outcome, thread_id, channel, {turn},
       {needs_turn}, coalesce(history_read, false), inputs::json, decode(env_vars, 'base64'),
-      metadata::jsonb, tags, model, coalesce(model_overridden, false), params::json
+      metadata::jsonb, tags, model, models, coalesce(model_overridden, false), params::json
     FROM {source} ORDER BY x.id
     ON CONFLICT (id) DO NOTHING"""
 
@@ -284,14 +288,15 @@ class Resolved(msgspec.Struct, frozen=True):
     environment: str | None
     published: bool
     max_queued_runs: int | None
+    aliases: str | None
 
 
 # `kind` says how a version is named: number, id, tag, pin or latest. A pin is that of the named
 # environment, else that of the default one.
-_RESOLVE = """
+_RESOLVE = f"""
 SELECT w.catalog_version, p.id, p.slug, v.id, v.number,
   CASE WHEN %(kind)s IN ('tag', 'pin') THEN %(selector)s END, v.body::text, e.id, e.name,
-  v.published_at IS NOT NULL, e.max_queued_runs
+  v.published_at IS NOT NULL, e.max_queued_runs, {aliases.AS_JSON}
 FROM workspaces w
 LEFT JOIN prompts p ON p.workspace_id = w.id AND p.deleted_at IS NULL AND (p.slug = %(slug)s
   OR (p.id = coalesce((SELECT a.prompt_id FROM prompt_aliases a

@@ -21,6 +21,8 @@ from tests.factories import Tenant, a_key, a_prompt
 
 VERSION = {"model": "sim/echo", "messages": [{"role": "user", "content": "Hi CANARY {{ name }}"}]}
 URL = "http://127.0.0.1:9/hook?token=CANARY"
+FLOW_VERSION = {"templates": [{"name": "main", "template": "Hi CANARY"}]}
+ALIAS = "/models/aliases/quick"
 PIN = "/environments/production/pins"
 UNKNOWN = str(new_id())
 RUNS = frozenset({"submitRun", "submitBatch", "replayRun", "cancelRun"})
@@ -94,6 +96,23 @@ async def _to_delete_environment(client: httpx.AsyncClient, _deps: Deps) -> Call
     return "DELETE", "/environments/staging", None
 
 
+async def _to_edit(client: httpx.AsyncClient, _deps: Deps) -> Call:
+    await client.post("/flows/greeting/versions", json=FLOW_VERSION)
+    return "PUT", "/flows/greeting/versions/2", FLOW_VERSION
+
+
+async def _to_promote(client: httpx.AsyncClient, _deps: Deps) -> Call:
+    await client.put(f"{PIN}/greeting", json={"version": 1})
+    await client.post("/environments", json={"name": "staging"})
+    body = {"sourceEnvironment": "production", "targetEnvironment": "staging"}
+    return "POST", "/environments/promote", body | {"comment": "CANARY"}
+
+
+async def _to_delete_alias(client: httpx.AsyncClient, _deps: Deps) -> Call:
+    await client.put(ALIAS, json={"models": ["sim/echo"]})
+    return "DELETE", ALIAS, None
+
+
 async def _to_remove_pin(client: httpx.AsyncClient, _deps: Deps) -> Call:
     await client.put(f"{PIN}/greeting", json={"version": 1})
     return "DELETE", f"{PIN}/greeting", None
@@ -146,6 +165,26 @@ CHANGES: dict[str, tuple[Action, Prepare]] = {
         Action.PIN_MOVED,
         _simply("PUT", f"{PIN}/greeting", {"version": 1, "comment": "CANARY"}),
     ),
+    "promoteEnvironment": (Action.ENVIRONMENT_PROMOTED, _to_promote),
+    "createFlow": (Action.PROMPT_CREATED, _simply("POST", "/flows", {"title": "New"})),
+    "addFlowVersion": (
+        Action.VERSION_CREATED,
+        _simply("POST", "/flows/greeting/versions", FLOW_VERSION),
+    ),
+    "replaceFlowVersion": (Action.VERSION_REPLACED, _to_edit),
+    "forkFlowVersion": (
+        Action.VERSION_CREATED,
+        _simply("POST", "/flows/greeting/versions/1/fork", {}),
+    ),
+    "activateFlowVersion": (
+        Action.PIN_MOVED,
+        _simply("POST", "/flows/greeting/versions/1/environments", {"environment": "production"}),
+    ),
+    "putAlias": (
+        Action.ALIAS_SET,
+        _simply("PUT", ALIAS, {"models": ["sim/echo"], "description": "CANARY"}),
+    ),
+    "deleteAlias": (Action.ALIAS_REMOVED, _to_delete_alias),
     "removePin": (Action.PIN_REMOVED, _to_remove_pin),
     "createEnvironment": (
         Action.ENVIRONMENT_CREATED,

@@ -12,7 +12,8 @@ import pytest
 
 from api import hook_shapes, openapi, shapes, wording
 from api.app import create_app, create_litestar
-from api.error_catalog import REQUEST_ERRORS, RUN_ERRORS
+from api.error_catalog import REQUEST_ERRORS
+from api.run_error_catalog import RUN_ERRORS
 from shared.deps import Deps
 from shared.domain import versions
 from shared.queue.lanes import Lanes

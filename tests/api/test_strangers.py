@@ -125,7 +125,12 @@ async def test_no_answer_mentions_anything_of_another_workspace(
     strange |= {"theirs-"}
     reads = [one for one in world.operations() if one.method == "get"]
 
-    answers = {one.id: await meeting.client.get(meeting.ours.path(one)) for one in reads}
+    answers = {
+        one.id: await meeting.client.get(
+            meeting.ours.path(one), params=world.query(one, "ours-env")
+        )
+        for one in reads
+    }
 
     assert {200} == {answer.status_code for answer in answers.values()}, answers
     assert {} == {
@@ -140,12 +145,15 @@ async def test_cursors_of_another_workspace_are_refused(meeting: Meeting, deps: 
 
     async with client_with(deps, meeting.theirs.tenant.key) as them:
         for one in lists:
-            listed = await them.get(meeting.theirs.path(one), params={"limit": 1})
+            listed = await them.get(
+                meeting.theirs.path(one), params={"limit": 1, **world.query(one, "theirs-env")}
+            )
             cursor = listed.json()["nextCursor"]
             assert cursor, f"tests/api/world.py must make two of what {one.id} lists"
             for side in sorted({"after", "before"} & _queries(one)):
                 path = meeting.ours.path(one)
-                answer = await meeting.client.get(path, params={side: cursor})
+                asked = {side: cursor, **world.query(one, "ours-env")}
+                answer = await meeting.client.get(path, params=asked)
                 if (400, "invalid_cursor") != (answer.status_code, answer.json().get("code")):
                     wrong[one.id, side] = answer.text
 
@@ -159,7 +167,8 @@ async def test_a_key_of_one_environment_reaches_nothing_of_another(
     body = {"name": "narrow", "scopes": ["admin"], "environments": ["ours-other"]}
     key = (await meeting.client.post("/keys", json=body)).json()["key"]
     ours = meeting.ours
-    out_of_reach = {name: ours.things[name][0] for name in ours.elsewhere}
+    things = {name: values[0] for name, values in ours.things.items()}
+    out_of_reach = {name: things[name] for name in ours.elsewhere}
     before = await world.contents(deps)
     wrong, asked = {}, set()
 
@@ -168,7 +177,7 @@ async def test_a_key_of_one_environment_reaches_nothing_of_another(
             names = world.parameters(one)
             if not names or names[0] not in out_of_reach:
                 continue
-            path = world.filled(one, out_of_reach)
+            path = world.filled(one, things)
             answer = await _ask(narrow, one, path, world.example(one))
             asked.add(names[0])
             if answer.status_code not in {403, 404}:
@@ -192,7 +201,12 @@ async def test_a_key_of_one_environment_is_shown_nothing_of_another(
     reads = [one for one in world.operations() if one.method == "get"]
 
     async with client_with(deps, key) as narrow:
-        answers = {one.id: await narrow.get(world.filled(one, things)) for one in reads}
+        answers = {
+            one.id: await narrow.get(
+                world.filled(one, things), params=world.query(one, "ours-other")
+            )
+            for one in reads
+        }
 
     assert {200} == {answer.status_code for answer in answers.values()}, answers
     seen = "".join(answer.text for answer in answers.values())

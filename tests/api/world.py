@@ -90,6 +90,12 @@ def filled(operation: Operation, things: Mapping[str, str]) -> str:
     return operation.path.format(**things).removeprefix("/api/v1")
 
 
+def query(operation: Operation, environment: str) -> dict[str, str]:
+    """The query parameters that an operation cannot do without."""
+    needed = ("sourceEnvironment", "targetEnvironment")
+    return dict.fromkeys(needed, environment) if operation.id == "diffEnvironments" else {}
+
+
 def replaced(
     operation: Operation, ours: World, theirs: Mapping[str, tuple[str, ...]]
 ) -> Iterator[tuple[str, str, str]]:
@@ -100,7 +106,7 @@ def replaced(
     """
     names = parameters(operation)
     for place, name in enumerate(names):
-        if operation.method == "put" and place and place == len(names) - 1:
+        if operation.method == "put" and place == len(names) - 1:
             continue
         before = {one: ours.things[one][0] for one in names[:place] if one in ours.things}
         for values in product(*(theirs.get(one, ()) for one in names[place:])):
@@ -112,9 +118,13 @@ def replaced(
 @cache
 def unknown() -> Mapping[str, str]:
     """By path parameter, what nobody has."""
-    names = dict.fromkeys(("run_id", "thread_id", "webhook_id", "delivery_id", "key_id", "version"))
+    names = dict.fromkeys(
+        ("run_id", "thread_id", "webhook_id", "delivery_id", "key_id", "version", "edition")
+    )
     return {name: str(new_id()) for name in names} | {
         "slug": "nobodys-prompt",
+        "flow": "nobodys-flow",
+        "alias": "nobodys-alias",
         "number": "99",
         "a": "99",
         "b": "99",
@@ -131,6 +141,7 @@ async def a_world(deps: Deps, label: str, versions: int = 2) -> World:
         made = _Maker(client, label)
         await made.prompts(versions)
         await made.environments()
+        await made.aliases()
         webhooks = [await made.webhook(), await made.webhook(), await made.webhook(made.other)]
         runs = [await made.run(), await made.run(), await made.run(made.other)]
         await made.post(
@@ -140,10 +151,14 @@ async def a_world(deps: Deps, label: str, versions: int = 2) -> World:
         keys = [await made.key(), await made.key(), await made.key(made.other)]
         deliveries = {hook: await made.delivery(hook) for hook in webhooks}
         revision = (await client.get(f"/prompts/{made.slug}/{versions}")).json()["id"]
+        prompt_id = (await client.get(f"/prompts/{made.slug}")).json()["id"]
     await deps.store.execute(_SAID, {"threads": threads})
     number = str(versions)
     things = {
         "slug": (made.slug,),
+        "flow": (made.slug, prompt_id),
+        "edition": (revision, number),
+        "alias": (made.alias,),
         "version": (revision, number, made.tag),
         "number": (number,),
         "a": (number, revision, made.tag),
@@ -179,6 +194,7 @@ class _Maker:
         self.environment = f"{label}-env"
         self.other = f"{label}-other"
         self.variable = f"{label.upper()}_KEY"
+        self.alias = f"{label}-alias"
 
     async def post(self, path: str, body: Any, method: str = "POST") -> Any:
         answer = await self._client.request(method, path.format(slug=self.slug), json=body)
@@ -190,6 +206,7 @@ class _Maker:
             await self.post("/prompts", {"name": slug, "slug": slug})
         for _ in range(versions):
             await self.post("/prompts/{slug}/versions", _BODY)
+        await self.post(f"/prompts/{self.slug}-2/versions", _BODY)
         for tag, version in product((self.tag, f"{self.tag}-2"), (1, 2)):
             await self.post(f"/prompts/{self.slug}/tags/{tag}", {"version": version}, "PUT")
 
@@ -201,6 +218,11 @@ class _Maker:
                 await self.post(path, {"value": f"secret of {name}"}, "PUT")
             for version in (1, 2):
                 await self.post(f"/environments/{name}/pins/{{slug}}", {"version": version}, "PUT")
+            await self.post(f"/environments/{name}/pins/{{slug}}-2", {"version": 1}, "PUT")
+
+    async def aliases(self) -> None:
+        for name in (self.alias, f"{self.alias}-2"):
+            await self.post(f"/models/aliases/{name}", {"models": ["sim/echo"]}, "PUT")
 
     async def webhook(self, environment: str | None = None) -> str:
         url = f"https://{self.environment}.example/hook"

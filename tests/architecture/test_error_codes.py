@@ -4,7 +4,8 @@ import ast
 import re
 from collections.abc import Iterator
 
-from api.error_catalog import REQUEST_ERRORS, RUN_ERRORS
+from api.error_catalog import REQUEST_ERRORS
+from api.run_error_catalog import RUN_ERRORS
 from shared import errors
 from shared.domain.signing import SecretError
 from shared.domain.templates import TemplateError

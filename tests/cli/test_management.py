@@ -1,4 +1,4 @@
-"""`runlane prompts`, `webhooks`, `keys` and `env` as they are typed, against a real API."""
+"""`runlane prompts`, `pins`, `webhooks`, `keys` and `env` as they are typed, against a real API."""
 
 import asyncio
 import json
@@ -105,6 +105,25 @@ async def test_prompts_are_listed_and_shown(shell: Shell) -> None:
     assert 1 == json.loads(whole.out)["version"]["number"]
     assert (1, "") == (absent.code, absent.out)
     assert "not_found" in absent.err
+
+
+async def test_pins_are_set_promoted_and_taken_away(
+    shell: Shell, client: httpx.AsyncClient
+) -> None:
+    await client.post("/environments", json={"name": "preview"})
+
+    done = await shell.type("pins", "set", "preview", "greeting", "1", "-m", "First light")
+    listed = await shell.type("pins", "list", "preview")
+    promoted = await shell.type("pins", "promote", "preview", "production", "-m", "Release 42")
+    gone = await shell.type("pins", "unset", "preview", "greeting")
+
+    assert (0, 0, 0, 0) == (done.code, listed.code, promoted.code, gone.code)
+    assert ["greeting", "1"] == listed.out.split("\t")[:2]
+    assert "First light" in listed.out
+    assert "greeting\t\t1\n" == promoted.out
+    assert "1 moved, 0 were there already." in promoted.err
+    (pin,) = (await client.get("/prompts/greeting/pins")).json()["data"]
+    assert ("production", "Release 42") == (pin["environment"], pin["comment"])
 
 
 async def test_a_variable_comes_through_standard_input_and_is_never_shown(

@@ -21,6 +21,8 @@ HOW_TOS = (
     "hold-a-conversation",
     "use-other-servers",
     "emit-data",
+    "promote-between-environments",
+    "route-models",
 )
 _SERVERS = re.compile(r"export PROVIDERS='(.+?)'", re.DOTALL)
 

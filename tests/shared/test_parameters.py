@@ -5,15 +5,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from shared.domain import calls, parameters, versions
+from shared.domain import calls, parameters, routing, versions
+from shared.domain.aliases import Alias
 from shared.domain.completions import ModelParams
 from shared.domain.models import ModelName
+from shared.domain.routing import Known
 from shared.domain.submissions import Submission
+from shared.domain.versions import Rules
 from shared.errors import UnacceptableError
 from shared.settings import PROVIDERS
 
 Json = dict[str, Any]
 KNOWN = (*PROVIDERS, "groq")
+ALIASES = {"quick": Alias(models=("openai/gpt-5-mini", "anthropic/claude-x"))}
 
 
 def a_body(model: str, params: Json, *fallbacks: str) -> Json:
@@ -28,7 +32,7 @@ def a_body(model: str, params: Json, *fallbacks: str) -> Json:
 def _flaws(body: Json) -> list[tuple[str, str]]:
     """Where a version is refused, and why."""
     try:
-        versions.parse(body, providers=KNOWN)
+        versions.parse(body, Rules(KNOWN))
     except UnacceptableError as error:
         return [(flaw.pointer, flaw.message) for flaw in error.flaws]
     return []
@@ -104,10 +108,12 @@ def test_in_the_long_form_the_pointer_names_the_template() -> None:
 
 def _refused(template: Json, **asked: Any) -> list[str]:
     """The pointers at which a caller's own wishes are refused."""
-    compiled = versions.compile_version(versions.parse(template, providers=KNOWN))
+    compiled = versions.compile_version(versions.parse(template, Rules(KNOWN, ALIASES)))
     submission = msgspec.convert({"inputs": {}, **asked}, Submission)
     try:
-        calls.choose(compiled.settings, submission, KNOWN)
+        known = Known(KNOWN, ALIASES)
+        route = routing.route(compiled.settings, submission.model, known, lambda _, one: one.models)
+        calls.demand_parameters(compiled.settings, submission, route)
     except UnacceptableError as error:
         return [flaw.pointer for flaw in error.flaws]
     return []
@@ -121,6 +127,10 @@ CHAIN = a_body("openai/gpt-5", {}, "anthropic/claude-x")
     ("template", "asked", "expected"),
     [
         (CHAIN, {}, []),
+        (a_body("quick", {"verbosity": "low"}), {}, ["/model"]),
+        (a_body("quick", {}), {"params": {"verbosity": "low"}}, ["/params/verbosity"]),
+        (a_body("quick", {}), {"params": {"temperature": 1}}, []),
+        (OPENAI, {"model": "quick"}, ["/model"]),
         (CHAIN, {"params": {"temperature": 1}}, []),
         (CHAIN, {"params": {"temperature": 1.1}}, ["/params/temperature"]),
         (CHAIN, {"params": {"temperature": 1.1}, "model": "openai/gpt-5"}, []),

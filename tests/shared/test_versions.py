@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from shared.domain import models, versions
 from shared.domain.completions import Message, ModelParams
+from shared.domain.formats import JsonSchemaFormat
 from shared.domain.models import ModelName
 from shared.domain.states import Memory
 from shared.domain.templates import Syntax, TemplateError
-from shared.domain.versions import JsonSchemaFormat, TemplateBody, VersionBody
+from shared.domain.versions import TemplateBody, VersionBody
 from shared.errors import BadRequestError, UnacceptableError
 from tests.version_bodies import BODIES
 

@@ -36,6 +36,7 @@ def _run(**changes: Any) -> ClaimedRun:
         "inputs": "{}",
         "env_vars": None,
         "model": "openai/x",
+        "models": None,
         "params": None,
         "calls": 0,
         "attempts": 0,

@@ -73,6 +73,15 @@ async def test_system_texts_are_put_together_and_the_turns_kept_in_order(
     assert [said["content"] for said in body["messages"]] == ["First.", "Yes.", "Second."]
 
 
+async def test_a_system_text_alone_is_said_by_the_user_because_the_api_wants_one(
+    vendors: VendorServer,
+) -> None:
+    body = await sent(vendors, messages=(Message("system", "One."), Message("system", "Two.")))
+
+    assert [{"role": "user", "content": "One.\n\nTwo."}] == body["messages"]
+    assert "system" not in body
+
+
 @pytest.mark.parametrize(
     ("effort", "expected"),
     [

@@ -95,6 +95,9 @@ def _body(request: CompletionRequest) -> _Body:
     system = [message.content for message in request.messages if message.role == "system"]
     if wanted.get("type") == "json_object":
         system.append(JSON_INSTRUCTION)
+    messages = tuple(message for message in request.messages if message.role != "system")
+    if not messages:  # its API wants somebody to say something
+        messages, system = (Message("user", "\n\n".join(system)),), []
     output: dict[str, Any] = {}
     if wanted.get("type") == "json_schema":
         output["format"] = {"type": "json_schema", "schema": wire.schema_of(wanted)}
@@ -104,7 +107,7 @@ def _body(request: CompletionRequest) -> _Body:
         output["effort"] = effort
     return _Body(
         model=request.model,
-        messages=tuple(message for message in request.messages if message.role != "system"),
+        messages=messages,
         system="\n\n".join(system) or None,
         output_config=output or None,
         tools=[_tool(tool) for tool in request.tools] or None,

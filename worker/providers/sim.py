@@ -165,8 +165,9 @@ def _answer(request: CompletionRequest, params: SimParams, text: str) -> Complet
 
 
 def _said(request: CompletionRequest) -> str:
-    spoken = (message.content for message in reversed(request.messages) if message.role == "user")
-    return next(spoken, "")
+    spoken = [message.content for message in request.messages if message.role == "user"]
+    said = spoken or [message.content for message in request.messages]
+    return said[-1] if said else ""
 
 
 def _tokens(text: str) -> int:

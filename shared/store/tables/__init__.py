@@ -2,6 +2,7 @@
 
 from sqlalchemy import MetaData
 
+from shared.store.tables.aliases import AliasRow
 from shared.store.tables.audit import AuditRow
 from shared.store.tables.base import Table
 from shared.store.tables.money import AccountRow, BudgetRow, HoldRow, LedgerRow
@@ -43,6 +44,7 @@ METADATA: MetaData = Table.metadata
 __all__ = [
     "METADATA",
     "AccountRow",
+    "AliasRow",
     "ApiKeyRow",
     "AttemptRow",
     "AuditRow",

@@ -231,6 +231,7 @@ class RunRow(Table, table=True):
         default_factory=list, sa_type=TextArray, sa_column_kwargs={"server_default": "{}"}
     )
     model: str = Field(sa_type=Text)
+    models: list[str] | None = Field(default=None, sa_type=TextArray)  # what an alias stood for
     model_overridden: bool = Field(default=False, sa_column_kwargs={"server_default": "false"})
     params: str | None = Field(default=None, sa_type=JSON)
 

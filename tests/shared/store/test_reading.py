@@ -134,6 +134,7 @@ async def test_a_waiting_run_shows_all_of_its_keys_and_empty_ends(rig: Rig) -> N
         "finishedAt": None,
         "cancelRequestedAt": None,
         "contentsErasedAt": None,
+        "emitted": [],
         "replayedFrom": None,
         "links": {
             "self": f"/api/v1/runs/{new.id}",
