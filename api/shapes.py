@@ -137,7 +137,10 @@ class AcceptedRun(Shape, frozen=True):
 
 
 class PromptReference(Shape, frozen=True):
-    """The version a run was resolved to when it was submitted."""
+    """The version a run was resolved to when it was submitted.
+
+    `tag` is the name it was asked for by: a tag, or `__pinned__`; null for a number or an id.
+    """
 
     slug: str
     version: int

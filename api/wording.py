@@ -165,7 +165,8 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
     },
     "PromptChange": {"slug": "The new slug; the old one goes on working."},
     "Replay": {
-        "version": "`same` (when left out), or what its tag, else the latest, points at now.",
+        "version": "`same` (when left out), or `current`: what its tag or pin, else the latest, "
+        "is now.",
         "envVars": "Given again: the old run's were erased when it ended.",
     },
     "Retention": {

@@ -179,7 +179,7 @@ def lacks(version: VersionBody) -> list[Flaw]:
     flaws = []
     if not entry.model:
         flaws.append(Flaw(f"{base}/model", f"The entrypoint '{name}' has no model yet."))
-    if not any(text for _, _, text in _texts(entry)):
+    if not (entry.messages or entry.system_instruction):
         flaws.append(Flaw(f"{base}/messages", f"The entrypoint '{name}' says nothing yet."))
     return flaws
 

@@ -18,7 +18,7 @@ from shared.store.reading import ToReplay
 
 
 class Replay(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """The body: the very version of old, or what its tag (else the latest) points at now.
+    """The body: the very version of old, or what its tag or pin (else the latest) is now.
 
     `envVars` have to be given again: the old run's were erased when it ended.
     """

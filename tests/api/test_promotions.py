@@ -114,15 +114,12 @@ async def test_a_hundred_flows_move_at_once_each_with_the_comment_in_its_history
         {},
     )
     assert (1, 101) == (transactions, rows)
-    assert (
-        await _pins(client, "staging")
-        == {
-            slug: version
-            for slug, version in (await _pins(client, "production")).items()
-            if slug != "three"
-        }
-        or len(await _pins(client, "production")) == 100
-    )
+    history = (await client.get("/environments/production/pins/flow-77/history")).json()["data"]
+    assert [(None, 1, "Release 42", "staging")] == [
+        (move["from"], move["to"], move["comment"], move["source"]) for move in history
+    ]
+    again = (await _promote(client)).json()
+    assert ([], 102) == (again["promoted"], again["unchanged"])
 
 
 async def test_a_promotion_that_cannot_be_done_whole_does_nothing(
