@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from functools import partial
 
 import psycopg
 
@@ -14,7 +13,8 @@ from api.waiters import Waiters
 from cli.serve import StartError, Stop, collect_rarely, opened
 from shared import log, metrics
 from shared.deps import Deps
-from shared.services import keys, levels
+from shared.services import keys
+from shared.services.levels import Levels
 from shared.settings import Settings
 
 NOTE_USES_S = 30.0
@@ -47,7 +47,7 @@ async def serve_api(
             _log.info("api_ready", url=url)
             if ready is not None:
                 await ready(url)
-            with metrics.looked_at(partial(levels.look, state, "api"), waiters.look):
+            with metrics.looked_at(Levels(state, "api").look, waiters.look):
                 await stop.asked.wait()
         finally:
             await waiters.close()

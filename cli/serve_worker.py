@@ -2,13 +2,13 @@
 
 import asyncio
 from contextlib import suppress
-from functools import partial
 
 from cli.serve import Stop, collect_rarely, opened
 from shared import log, metrics
 from shared.deps import Deps
 from shared.queue.lanes import Lanes
-from shared.services import levels, readiness
+from shared.services import readiness
+from shared.services.levels import Levels
 from shared.settings import Settings
 from worker.main import WorkerProcess
 
@@ -24,7 +24,7 @@ async def serve_worker(settings: Settings, stop: Stop) -> None:
         collect_rarely()
         _log.info("worker_ready", slots=settings.slots)
         try:
-            with metrics.looked_at(partial(levels.look, state, "worker"), process.look):
+            with metrics.looked_at(Levels(state, "worker").look, process.look):
                 await _worked(process, stop)
         finally:
             await process.stop()

@@ -22,6 +22,12 @@ _SECRET_TEXT = re.compile(
     r"|(?<=\nDETAIL: ) .*|(?<=\nCONTEXT: ) .*"  # PostgreSQL quotes what it refuses, prompts and all
 )
 _HIDDEN = "[hidden]"
+# They complain of each connection, and of each attempt to send spans.
+_TALKATIVE = (
+    "psycopg.pool",
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "opentelemetry.sdk._shared_internal",
+)
 
 
 def get(name: str) -> Any:
@@ -87,7 +93,8 @@ def configure(level: str = "INFO", *, as_json: bool | None = None) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
-    logging.getLogger("psycopg.pool").addFilter(_Rarely())  # it complains of each connection
+    for name in _TALKATIVE:
+        logging.getLogger(name).addFilter(_Rarely())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 
 

@@ -9,9 +9,16 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
 from prometheus_client.process_collector import ProcessCollector
 
+disable_created_metrics()  # type: ignore[no-untyped-call] # as shipped
 REGISTRY = CollectorRegistry(auto_describe=True)
 MAX_MODELS = 200
 """So many models have figures of their own in one process; the others share `other`."""
@@ -45,6 +52,7 @@ class Count:
         self._children: dict[tuple[str, ...], Counter] = {}
 
     def add(self, *labels: str, by: float = 1) -> None:
+        """Count; by 0 only shows that it may happen, so that the first time is a growth."""
         child = self._children.get(labels)
         if child is None:
             child = self._children[labels] = self._all.labels(*labels) if labels else self._all

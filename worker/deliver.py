@@ -44,6 +44,8 @@ class Deliverer:
         self._deps = deps
         self._client = client
         self._rooms = Rooms(deps.settings)
+        for reason in ("3xx", "4xx", "5xx", *FailureReason):
+            metrics.TRIES.add("exhausted", str(reason), by=0)
         self._sending: set[asyncio.Task[None]] = set()
         self._paused: set[EndpointId] = set()
         self._after = deliveries.FIRST

@@ -35,6 +35,8 @@ class Sweeper:
         self._away = log.Spell(_log, "sweep_put_off", "sweep_resumed")
         self._positions: dict[Lane, tuple[int, UUID]] = dict.fromkeys(Lane, _FIRST)
         self._swept_at = float("-inf")
+        for lane in Lane:
+            metrics.RESCUES.add(lane.value, by=0)
 
     async def run_forever(self) -> None:
         """Try to lead; while leading, reap and sweep at their intervals."""

@@ -35,6 +35,19 @@ def test_a_new_part_of_shared_needs_a_place_in_the_contract() -> None:
     assert inside_shared["exhaustive"] is True
 
 
+def test_nothing_of_tracing_is_imported_until_traces_are_on() -> None:
+    program = (
+        "import sys, cli.serve_api, cli.serve_worker, cli.watched;"
+        " print([name for name in sys.modules if name.startswith('opentelemetry.sdk')])"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+
+    assert "[]\n" == done.stdout
+
+
 def test_the_api_starts_without_the_price_book() -> None:
     """It takes long to import, and memory; `Deps.prices` does it where somebody asks."""
     program = "import sys, cli.serve_api; print('genai_prices' in sys.modules)"

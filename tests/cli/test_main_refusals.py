@@ -52,6 +52,13 @@ def test_taken_port_is_named(refusal: Refusal, data_dir: Path, taken_port: int) 
     assert [] == servers_in(data_dir)
 
 
+def test_taken_port_of_metrics_is_named(refusal: Refusal, taken_port: int) -> None:
+    said = refusal("worker", METRICS_PORT=str(taken_port))
+
+    assert said.startswith(f"Cannot listen on 127.0.0.1:{taken_port} (")
+    assert "every process has a METRICS_PORT of its own" in said
+
+
 def test_unwritable_folder_is_named(refusal: Refusal, tmp_path: Path) -> None:
     (tmp_path / "a-file").touch()
     folder = tmp_path / "a-file" / "data"

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -111,6 +112,13 @@ def servers_in(data_dir: Path) -> list[str]:
         (status.st_dev, status.st_ino) for status in (p.stat() for p in places if p.exists())
     }
     return [process.command for process in processes.table() if process.folder in folders]
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def clean_env(home: Path, **variables: str) -> dict[str, str]:

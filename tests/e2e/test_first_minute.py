@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from cli import dev_env
 from tests.e2e.customer import NO_PRICE, Customer
-from tests.e2e.processes import BIN, ROOT, RUNLANE, Process, clean_env, run, served
+from tests.e2e.processes import BIN, ROOT, RUNLANE, Process, clean_env, free_port, run, served
 from tests.e2e.receiver import Receiver
 from tests.waiting import until
 
@@ -73,7 +74,9 @@ def dev(closed: Path) -> Iterator[Dev]:
     source = Path(__file__).with_name("curl.py").read_text()
     curl.write_text(f"#!{BIN}/python\n{source}")
     curl.chmod(0o700)
-    env = clean_env(home, API_PORT="0") | {"PATH": f"{os.defpath}:{spare}"}
+    env = clean_env(home, API_PORT="0", METRICS_PORT=str(free_port())) | {
+        "PATH": f"{os.defpath}:{spare}"
+    }
     process = Process([RUNLANE, "dev"], env=env, cwd=folder)
     with served(process) as url:
         yield Dev(folder, url, process, env)
@@ -83,6 +86,17 @@ def dev(closed: Path) -> Iterator[Dev]:
 def customer(dev: Dev) -> Iterator[Customer]:
     with Customer(dev.url, dev.key) as customer:
         yield customer
+
+
+def test_one_port_has_the_metrics_of_both_halves(dev: Dev) -> None:
+    def both_halves() -> bool:
+        answer = httpx.get(f"http://127.0.0.1:{dev.env['METRICS_PORT']}/metrics", timeout=10)
+        pools = set(
+            re.findall(r'^runlane_pool_connections\{pool="(\w+)"', answer.text, re.MULTILINE)
+        )
+        return pools == {"api", "worker"}
+
+    assert until(both_halves)
 
 
 def test_printed_lines_submit_a_run_and_read_its_answer(dev: Dev) -> None:

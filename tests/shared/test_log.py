@@ -32,6 +32,22 @@ def _scrubbed(**fields: object) -> dict[str, Any]:
     return scrubbed
 
 
+def test_who_complains_of_each_attempt_to_send_spans_is_heard_once() -> None:
+    program = """
+import logging
+from shared import log
+log.configure(as_json=True)
+for number in range(3):
+    logging.getLogger("opentelemetry.exporter.otlp.proto.http.trace_exporter").warning("away")
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+
+    assert ["away"] == [json.loads(line)["event"] for line in done.stderr.splitlines()]
+
+
 @pytest.mark.parametrize("name", CANARIES)
 @pytest.mark.parametrize(
     "wrap",

@@ -19,7 +19,7 @@ from tests.worker.execute_rig import ScriptedProvider, completion, price_book
 from worker.breaker import Breakers
 from worker.watching import WatchedProvider, opening
 
-NAMES = 3_000
+NAMES = 1_000
 
 
 def a_request(model: str) -> CompletionRequest:

@@ -1,5 +1,7 @@
 """What a scrape is told of the lanes, and of servers that are away."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from uuid import UUID
 
@@ -10,9 +12,14 @@ from shared import metrics
 from shared.deps import Deps
 from shared.domain.states import Lane
 from shared.queue.connection import connect
-from shared.services import levels, operations
+from shared.services import operations
+from shared.services.levels import Levels
 from tests.factories import Tenant, a_prompt
+from tests.worker.execute_rig import CutStore
+from tests.worker.lane_rig import until
 
+OLDEST = "AS l(lane)"
+"""Words that only the question for the oldest runs holds."""
 OLDER = "UPDATE runs SET available_at = now() - interval '90 seconds' WHERE id = %(run)s"
 A_TURN = """UPDATE runs SET turn = %(turn)s, thread_id = '00000000-0000-0000-0000-000000000001'
 WHERE id = %(run)s"""
@@ -40,7 +47,7 @@ async def test_a_lane_tells_how_many_wait_and_for_how_long(
     await deps.store.execute(OLDER, {"run": oldest})
     await operations.pause(deps, Lane.LOW)
 
-    await levels.look(deps, "a pool")
+    await Levels(deps, "a pool").look()
 
     assert [0, 0, 2] == [_level("runlane_lane_depth", lane=lane) for lane in Lane]
     ages = [_level("runlane_lane_oldest_due_seconds", lane=lane) for lane in Lane]
@@ -56,7 +63,7 @@ async def test_a_run_that_waits_for_its_thread_does_not_make_a_lane_look_old(
         await deps.store.execute(A_TURN, {"turn": turn, "run": run_id})
     await deps.store.execute(OLDER, {"run": second})
 
-    await levels.look(deps, "a pool")
+    await Levels(deps, "a pool").look()
 
     assert 0 == _level("runlane_lane_oldest_due_seconds", lane="normal")
     assert 0 < (_level("runlane_lane_oldest_due_seconds", lane="low") or 0)
@@ -68,7 +75,7 @@ async def test_while_redis_is_away_the_lanes_have_no_depth_but_an_age(
     await _submit(client, "low")
     away = connect("redis://127.0.0.1:1/0")
 
-    await levels.look(replace(deps, lanes=away), "a pool")
+    await Levels(replace(deps, lanes=away), "a pool").look()
 
     await away.aclose()
     dependencies = ("redis", "postgresql")
@@ -77,9 +84,34 @@ async def test_while_redis_is_away_the_lanes_have_no_depth_but_an_age(
     assert _level("runlane_lane_oldest_due_seconds", lane="low") is not None
 
 
+async def test_a_database_that_says_nothing_is_asked_once_and_not_waited_for(
+    deps: Deps, store: CutStore
+) -> None:
+    answers = asyncio.Event()
+    store.hold_at(OLDEST, answers)
+    levels = Levels(deps, "a pool", wait_s=0.02)
+
+    for _ in range(3):
+        await levels.look()
+
+    assert 0 == _level("runlane_dependency_up", dependency="postgresql")
+    assert _level("runlane_lane_oldest_due_seconds", lane="low") is None
+    answers.set()
+    await until(_levels_are_there(levels))
+
+
+def _levels_are_there(levels: Levels) -> Callable[[], Awaitable[bool]]:
+    async def there() -> bool:
+        await levels.look()
+        return _level("runlane_dependency_up", dependency="postgresql") == 1
+
+    return there
+
+
 async def test_connections_are_counted_since_the_process_began(deps: Deps) -> None:
+    levels = Levels(deps, "counted")
     for _ in range(2):
-        await levels.look(deps, "counted")
+        await levels.look()
 
     sizes = [_level("runlane_pool_connections", pool="counted", state=s) for s in ("idle", "busy")]
     assert [3, 0] == sizes
