@@ -13,7 +13,17 @@ from bench import cpu, machine, report, rig
 from bench.errors import BenchError, SkippedError
 from cli.serve import new_event_loop
 
-PARTS = ("end_to_end", "dispatch", "latency", "lanes", "scale", "bulk", "recovery", "webhooks")
+PARTS = (
+    "end_to_end",
+    "dispatch",
+    "latency",
+    "lanes",
+    "scale",
+    "bulk",
+    "recovery",
+    "webhooks",
+    "pruning",
+)
 PART_S = 900.0
 
 

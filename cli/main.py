@@ -173,6 +173,24 @@ def create_key(
     print(operator.create_key(_settings(), workspace, name, scopes or ["admin"]))
 
 
+@workspaces_app.command("retain")
+def retain(
+    workspace: Annotated[str, typer.Argument(help="The workspace's id.")],
+    contents_days: Annotated[
+        int | None,
+        typer.Option(min=0, max=3650, help="Inputs, messages, output. 0: until delivered."),
+    ] = None,
+    runs_days: Annotated[int | None, typer.Option(min=1, max=3650, help="Runs.")] = None,
+) -> None:
+    """Say for how many days after its end a run and its contents stay in a workspace.
+
+    Environments that say it themselves go by that; what is left out goes by the settings.
+    """
+    from cli import operator
+
+    operator.retain(_settings(), workspace, contents_days, runs_days)
+
+
 @lanes_app.command("show")
 def show_lanes() -> None:
     """Show how many runs wait in each lane, and which lanes are paused."""

@@ -8,6 +8,7 @@ from cli import doctor, serve
 from cli.serve import StartError
 from shared import log
 from shared.deps import Deps
+from shared.domain.environments import Retention
 from shared.domain.states import Lane
 from shared.ids import WorkspaceId, parse
 from shared.services import billing, diagnosis, key_management, operations, rotation, workspaces
@@ -40,7 +41,7 @@ def create_workspace(
 
 def create_key(settings: Settings, workspace: str, name: str, scopes: Sequence[str]) -> str:
     """Make a key; answers its text. Raises `StartError` where the workspace is no id."""
-    workspace_id = _id_of(workspace)
+    workspace_id = _workspace_id(workspace)
 
     async def make(state: Deps) -> str:
         made = await key_management.create_for(state, workspace_id, name, scopes)
@@ -51,7 +52,7 @@ def create_key(settings: Settings, workspace: str, name: str, scopes: Sequence[s
 
 def credit_lines(settings: Settings, workspace: str) -> list[str]:
     """What a workspace may spend, as lines."""
-    workspace_id = _id_of(workspace)
+    workspace_id = _workspace_id(workspace)
     view = _with_deps(settings, lambda state: billing.show(state, workspace_id))
     left = "not metered" if view.credits_left is None else str(view.credits_left)
     cap = view.max_request_cost_credits
@@ -64,24 +65,32 @@ def credit_lines(settings: Settings, workspace: str) -> list[str]:
 
 def grant_credits(settings: Settings, workspace: str, amount: int, comment: str) -> int:
     """Give credits to a workspace; answers what it has now."""
-    workspace_id = _id_of(workspace)
+    workspace_id = _workspace_id(workspace)
     return _with_deps(settings, lambda state: billing.grant(state, workspace_id, amount, comment))
 
 
 def meter(settings: Settings, workspace: str, *, metered: bool) -> None:
     """Let a workspace pay for its runs, or no longer."""
-    workspace_id = _id_of(workspace)
+    workspace_id = _workspace_id(workspace)
     _with_deps(settings, lambda state: billing.meter(state, workspace_id, metered=metered))
 
 
 def cap_requests(settings: Settings, workspace: str, amount: int | None) -> None:
     """Cap what one run of a workspace may cost."""
-    workspace_id = _id_of(workspace)
+    workspace_id = _workspace_id(workspace)
     _with_deps(settings, lambda state: billing.cap_requests(state, workspace_id, amount))
 
 
-def _id_of(workspace: str) -> WorkspaceId:
-    found = parse(workspace)
+def retain(
+    settings: Settings, workspace: str, contents_days: int | None, runs_days: int | None
+) -> None:
+    """Say how long a workspace keeps things. Raises `StartError` where the workspace is no id."""
+    workspace_id, retention = _workspace_id(workspace), Retention(contents_days, runs_days)
+    _with_deps(settings, lambda state: workspaces.retain(state, workspace_id, retention))
+
+
+def _workspace_id(text: str) -> WorkspaceId:
+    found = parse(text)
     if found is None:
         raise StartError(
             "A workspace is named by its id, as `runlane workspaces create` prints it."

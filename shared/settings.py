@@ -171,13 +171,13 @@ class Settings(BaseSettings):
         default=None, le=3650, description="Days after its end that a run stays. Unset: for ever."
     )
     prune_s: PositiveFloat = Field(
-        default=5, description="How often what is to go is looked for; one worker does it."
+        default=2, description="How often what is to go is looked for; one worker does it."
     )
     prune_batch: PositiveInt = Field(
-        default=100, description="Runs that one transaction of it takes."
+        default=20, description="Runs that one transaction of it takes."
     )
     prune_share: float = Field(
-        default=0.2, gt=0, le=1, description="Share of the time that it may keep the database busy."
+        default=0.05, gt=0, le=1, description="Share of the time that it keeps the database busy."
     )
 
     # Webhooks

@@ -28,6 +28,7 @@ from shared.store.claiming import ClaimedRun, Intent, Later, Refusal, Unknown
 from shared.store.ending import DueDelivery, Moved, Outcome
 from worker import chain, outcomes, watching
 from worker.breaker import Breakers
+from worker.caps import RunningCaps
 from worker.handler import NotNowError, Taken
 from worker.patience import AGAIN_MAX_S, AGAIN_S, patiently, put_off, uncancelled
 from worker.planning import GiveUpError, Plan, Planner, Wait
@@ -68,6 +69,7 @@ class Executor:
         self._prices = prices
         self._deliver = deliver
         self.breakers = Breakers(deps.settings, deps.clock, watching.opening(prices))
+        self.caps = RunningCaps(deps)
         self._spill = Spill(deps.settings.data_dir)
         self._leaving = asyncio.Event()
         self.held_bytes = 0
@@ -90,7 +92,7 @@ class Executor:
     async def take(self, ids: Sequence[RunId]) -> Mapping[RunId, ClaimedRun | None]:
         """Claim in the database; what is not due yet, or locked, is rung again."""
         with put_off(self._claims):
-            answers = await claiming.claim(self._deps.store, self._session.id, ids)
+            answers = await claiming.claim(self._deps.store, self._session.id, ids, self.caps.known)
         crashpoints.reach("after_claim")
         taken: dict[RunId, ClaimedRun | None] = {}
         for run_id, answer in answers.items():
@@ -98,6 +100,8 @@ class Executor:
                 await rings.ring(self._deps, Ring(run_id, answer.lane, answer.due_ms))
             elif isinstance(answer, ClaimedRun):
                 taken[run_id] = answer
+        if len(taken) < len(answers):
+            await self.caps.parked()
         unknown = [run_id for run_id, answer in answers.items() if isinstance(answer, Unknown)]
         if unknown:
             _log.warning("unknown_runs_dropped", count=len(unknown), first_id=str(unknown[0]))
@@ -110,7 +114,7 @@ class Executor:
             for lane, limit in room.items():
                 if limit > 0:
                     claimed = await claiming.claim_due(
-                        self._deps.store, self._session.id, lane, limit
+                        self._deps.store, self._session.id, lane, limit, self.caps.known
                     )
                     taken.extend(Taken(run.id, lane, run) for run in claimed)
         return taken
@@ -334,6 +338,7 @@ class Executor:
         if not moved.applied and not moved.known:
             _log.warning("late_result", run_id=str(run.id), claim_no=run.claim_no)
         await self._passed_on(moved)
+        await self.caps.left(run.environment_id)
 
     async def _written(self, outcome: Outcome) -> Moved | None:
         """Write until it is written; `None` when it was kept in a file instead.

@@ -53,6 +53,8 @@ class WorkerProcess:
         """Enter the table of sessions and begin."""
         await self._session.open()
         self._providers.preload()
+        await self._executor.caps.look()
+        self._begin(self._executor.caps.look_forever())
         self._begin(self._lanes.async_run())
         self._begin(self._sweeper.run_forever())
         self._begin(self._pruner.run_forever())

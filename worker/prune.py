@@ -55,8 +55,8 @@ class Pruner:
 
     async def _prune(self) -> None:
         store, batch = self._deps.store, self._deps.settings.prune_batch
-        erased = await self._until_done(lambda: pruning.erase(store, self._kept, batch))
         deleted = await self._until_done(lambda: pruning.delete(store, self._kept, batch))
+        erased = await self._until_done(lambda: pruning.erase(store, self._kept, batch))
         keys = await self._until_done(lambda: pruning.forget_keys(store, batch))
         await sessions.forget(store)
         if erased or deleted:

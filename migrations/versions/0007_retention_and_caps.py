@@ -42,7 +42,7 @@ INDEXES = {
     ),
     "ix_runs_parked": (
         "runs",
-        "(environment_id, id)",
+        "(environment_id, priority DESC, id)",
         "status = 'queued' AND status_reason = 'backlog'",
     ),
     "ix_idempotency_keys_run_id": ("idempotency_keys", "(run_id)", None),

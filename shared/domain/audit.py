@@ -44,6 +44,7 @@ class Action(StrEnum):
     WORKSPACE_UNMETERED = "workspace.unmetered"
     WORKSPACE_CAPPED = "workspace.capped"
     CREDITS_GRANTED = "credits.granted"
+    WORKSPACE_RETAINED = "workspace.retained"
     LANE_PAUSED = "lane.paused"
     LANE_RESUMED = "lane.resumed"
     SECRETS_ROTATED = "secrets.rotated"
@@ -66,7 +67,8 @@ MEANINGS: Mapping[Action, str] = {
     Action.ENVIRONMENT_PROMOTED: "The pins of the environment `source` were copied to it: so many "
     "`moved`; the history of each pin names it.",
     Action.ENVIRONMENT_CREATED: "An environment was added.",
-    Action.ENVIRONMENT_CHANGED: "It was renamed or made the default; `fields` names what differs.",
+    Action.ENVIRONMENT_CHANGED: "It was renamed, made the default, or keeps or takes another "
+    "amount; `fields` names what differs.",
     Action.ENVIRONMENT_CLOSED: "Its forced deletion began: it takes no runs, and those it had are "
     "canceled.",
     Action.ENVIRONMENT_DELETED: "An environment was deleted, and its variables destroyed.",
@@ -90,6 +92,7 @@ MEANINGS: Mapping[Action, str] = {
     Action.WORKSPACE_UNMETERED: "The operator lets its runs go unpaid.",
     Action.WORKSPACE_CAPPED: "The operator set what one run may cost, `credits`; null is no cap.",
     Action.CREDITS_GRANTED: "The operator gave `credits`, or took them, with a `comment`.",
+    Action.WORKSPACE_RETAINED: "The operator said how long its contents and runs stay.",
     Action.LANE_PAUSED: "The operator paused a lane, for every workspace.",
     Action.LANE_RESUMED: "The operator let a lane go on.",
     Action.SECRETS_ROTATED: "The operator sealed secrets anew, under the master key `to`.",

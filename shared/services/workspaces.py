@@ -8,7 +8,8 @@ from shared.deps import Deps
 from shared.domain import environments as rules
 from shared.domain import flaws
 from shared.domain.audit import Action
-from shared.errors import Flaw
+from shared.domain.environments import Retention
+from shared.errors import Flaw, NotFoundError
 from shared.ids import EnvironmentId, WorkspaceId, new_id
 from shared.services import audit
 from shared.services.audit import Operator, Target
@@ -49,6 +50,27 @@ async def create_workspace(
         target, details = Target("workspace", workspace_id, name), {"environments": [*environments]}
         await audit.note(tx, Operator(workspace_id), Action.WORKSPACE_CREATED, target, details)
     return WorkspaceView(workspace_id, name, server_credentials, tuple(environments))
+
+
+async def retain(deps: Deps, workspace_id: WorkspaceId, retention: Retention) -> None:
+    """Say how long contents and runs stay in environments that do not say it themselves.
+
+    Raises `NotFoundError` where there is no such workspace.
+    """
+    columns = {
+        "retain_contents_days": retention.contents_days,
+        "retain_runs_days": retention.runs_days,
+    }
+    async with deps.store.transaction() as tx:
+        name = await workspaces.configure_workspace(tx, workspace_id, columns)
+        if name is None:
+            raise NotFoundError
+        details: dict[str, audit.Detail] = {
+            "contentsDays": retention.contents_days,
+            "runsDays": retention.runs_days,
+        }
+        target = Target("workspace", workspace_id, name)
+        await audit.note(tx, Operator(workspace_id), Action.WORKSPACE_RETAINED, target, details)
 
 
 def _environment_flaws(names: Sequence[str]) -> list[Flaw]:

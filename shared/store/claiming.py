@@ -1,6 +1,6 @@
 """Taking runs and announcing provider calls: the two statements before a call."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 import msgspec
@@ -10,6 +10,13 @@ from shared.domain.states import Lane
 from shared.ids import EnvironmentId, RunId, SessionId, VersionId, WorkspaceId
 from shared.store.database import Store
 from shared.store.run_json import NO_EARLIER_TURN
+
+Caps = Mapping[UUID, int]
+"""Environments, and how many of their runs may run at once."""
+NO_CAPS: Caps = {}
+PARKED = "backlog"
+PARKED_S = 20
+"""For once to twice so long a run without room stays away, unless room is made for it."""
 
 
 class ClaimedRun(msgspec.Struct, frozen=True):
@@ -96,27 +103,84 @@ _STARTABLE = """r.available_at <= now()
       AND (r.expires_at > now() OR r.started_at IS NOT NULL)"""
 _WAITING = ["queued", "scheduled"]
 
+
 # The states are a parameter: were they spelled out, the planner might walk an index of all that
 # waits instead of looking these few up.
-_CLAIM = f"""
-WITH ready AS MATERIALIZED (
-    SELECT l.id FROM (SELECT DISTINCT id FROM unnest(%(ids)s::uuid[]) AS x(id) ORDER BY id) AS asked
-      CROSS JOIN LATERAL (SELECT r.id FROM runs r
+def _milliseconds(moment: str) -> str:
+    return f"ceil(extract(epoch FROM {moment}) * 1000)::bigint"
+
+
+_FOUND = f"""
+    SELECT l.* FROM (SELECT DISTINCT id FROM unnest(%(ids)s::uuid[]) AS x(id) ORDER BY id) AS asked
+      CROSS JOIN LATERAL (SELECT {{columns}} FROM runs r
         WHERE r.id = asked.id AND r.status = ANY(%(waiting)s) AND {_STARTABLE}
           AND {NO_EARLIER_TURN} FOR UPDATE SKIP LOCKED) AS l
+"""
+
+# Of environments that let so many runs run at once, those that find room; the others are parked,
+# and drop out of the lanes until one ends, or their time comes again. In descending order the
+# lanes' names stand as their priorities do.
+_IN_TURN = (
+    "CASE f.priority WHEN 'onsite' THEN 0 WHEN 'normal' THEN 1 ELSE 2 END, f.available_at, f.id"
+)
+_FITTING = f"""
+  room AS MATERIALIZED (
+    SELECT c.id, c.most - (SELECT count(*) FROM runs r
+      WHERE r.status = 'running' AND r.environment_id = c.id) AS room
+    FROM unnest(%(capped)s::uuid[], %(most)s::int[]) AS c(id, most)
+    WHERE c.id IN (SELECT environment_id FROM found)
   ),
+  ranked AS MATERIALIZED (
+    SELECT f.id, o.id IS NULL OR o.room >= row_number() OVER (
+      PARTITION BY f.environment_id ORDER BY f.priority DESC, f.available_at, f.id) AS fits
+    FROM found f LEFT JOIN room o ON o.id = f.environment_id
+  ),
+  ready AS MATERIALIZED (SELECT id FROM ranked WHERE fits),
+  parked AS (
+    UPDATE runs r SET status = 'queued', status_reason = '{PARKED}',
+      available_at = now() + random() * interval '{PARKED_S} seconds'
+        + interval '{PARKED_S} seconds'
+    FROM ranked k WHERE r.id = k.id AND NOT k.fits RETURNING r.id, r.available_at
+  ),
+"""
+_RANKED_COLUMNS = "r.id, r.environment_id, r.priority, r.available_at"
+
+
+def _claim(found: str, *, when_parked: str = "", join_parked: str = "") -> str:
+    # The states are a parameter: were they spelled out, the planner might walk an index of all that
+    # waits instead of looking these few up.
+    return f"""
+WITH {found}
 {_TAKE}
 SELECT {_COLUMNS}, asked.id,
   CASE WHEN r.id IS NULL OR t.id IS NOT NULL OR r.status NOT IN ('queued', 'scheduled')
       OR r.cancel_requested_at IS NOT NULL
       OR (r.expires_at <= now() AND r.started_at IS NULL) THEN NULL
-    WHEN r.available_at > now() THEN ceil(extract(epoch FROM r.available_at) * 1000)::bigint
+    {when_parked}
+    WHEN r.available_at > now() THEN {_milliseconds("r.available_at")}
     WHEN r.needs_turn OR NOT {NO_EARLIER_TURN} THEN NULL
     ELSE (extract(epoch FROM now()) * 1000)::bigint + 100 END,
   r.priority
 FROM unnest(%(ids)s::uuid[]) AS asked(id) LEFT JOIN taken t ON t.id = asked.id
-  LEFT JOIN runs r ON r.id = asked.id {_JOINS}
+  LEFT JOIN runs r ON r.id = asked.id {join_parked} {_JOINS}
 """
+
+
+_CLAIM = _claim(f"ready AS MATERIALIZED ({_FOUND.format(columns='r.id')}),")
+_CLAIM_CAPPED = _claim(
+    f"found AS MATERIALIZED ({_FOUND.format(columns=_RANKED_COLUMNS)}),{_FITTING}",
+    when_parked=f"WHEN z.id IS NOT NULL THEN {_milliseconds('z.available_at')}",
+    join_parked="LEFT JOIN parked z ON z.id = asked.id",
+)
+# Who claims for the same environment waits here, and counts what we have taken.
+_LOCK = """
+SELECT 1 FROM environments e WHERE e.id = ANY(%(capped)s) AND e.id IN (
+  SELECT r.environment_id FROM runs r WHERE r.id = ANY(%(ids)s) AND r.status = ANY(%(waiting)s))
+ORDER BY e.id FOR NO KEY UPDATE
+"""
+_LOCK_ALL = (
+    "SELECT 1 FROM environments e WHERE e.id = ANY(%(capped)s) ORDER BY e.id FOR NO KEY UPDATE"
+)
 
 
 def held_claims(columns: str, and_also: str = "") -> str:
@@ -136,25 +200,38 @@ def held_claims(columns: str, and_also: str = "") -> str:
   )"""
 
 
-_CLAIM_DUE = f"""
-WITH ready AS MATERIALIZED (
-    SELECT r.id FROM runs r WHERE r.priority = %(lane)s AND r.status IN ('queued', 'scheduled')
-      AND {_STARTABLE} AND {NO_EARLIER_TURN}
+_FOUND_DUE = f"""
+    SELECT {{columns}} FROM runs r
+    WHERE r.priority = %(lane)s AND r.status IN ('queued', 'scheduled') AND {_STARTABLE}
+      AND {NO_EARLIER_TURN}
       AND NOT EXISTS (SELECT 1 FROM lane_pauses z WHERE z.lane = %(lane)s)
     ORDER BY r.available_at, r.id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-  ),
+"""
+_DUE = f"""{{found}}
 {_TAKE}
 SELECT {_COLUMNS} FROM taken t {_JOINS}
 """
+_CLAIM_DUE = _DUE.format(found=f"WITH ready AS MATERIALIZED ({_FOUND_DUE.format(columns='r.id')}),")
+_CLAIM_DUE_CAPPED = _DUE.format(
+    found=f"WITH found AS MATERIALIZED ({_FOUND_DUE.format(columns=_RANKED_COLUMNS)}),{_FITTING}"
+)
 
 _WIDTH = len(ClaimedRun.__struct_fields__)
 
 
 async def claim(
-    store: Store, session: SessionId, ids: Sequence[RunId]
+    store: Store, session: SessionId, ids: Sequence[RunId], caps: Caps = NO_CAPS
 ) -> dict[RunId, ClaimedRun | Later | Unknown | None]:
-    """Take runs; answers once for every id: ours, later, unknown, or nothing to do (`None`)."""
-    rows = await store.fetch(_CLAIM, {"session": session, "ids": list(ids), "waiting": _WAITING})
+    """Take runs; answers once for every id: ours, later, unknown, or nothing to do (`None`).
+
+    Of the environments of `caps` no more are taken than may run at once.
+    """
+    values = {"session": session, "ids": list(ids), "waiting": _WAITING}
+    rows = await (
+        store.fetch_behind(_LOCK, _CLAIM_CAPPED, values | _of(caps))
+        if caps
+        else store.fetch(_CLAIM, values)
+    )
     answer: dict[RunId, ClaimedRun | Later | Unknown | None] = {}
     for row in rows:
         asked, due_ms, lane = row[_WIDTH:]
@@ -167,10 +244,21 @@ async def claim(
     return answer
 
 
-async def claim_due(store: Store, session: SessionId, lane: Lane, limit: int) -> list[ClaimedRun]:
+async def claim_due(
+    store: Store, session: SessionId, lane: Lane, limit: int, caps: Caps = NO_CAPS
+) -> list[ClaimedRun]:
     """Take the longest due runs of a lane without asking Redis."""
-    rows = await store.fetch(_CLAIM_DUE, {"session": session, "lane": lane.value, "limit": limit})
+    values = {"session": session, "lane": lane.value, "limit": limit}
+    rows = await (
+        store.fetch_behind(_LOCK_ALL, _CLAIM_DUE_CAPPED, values | _of(caps))
+        if caps
+        else store.fetch(_CLAIM_DUE, values)
+    )
     return [_claimed(row) for row in rows]
+
+
+def _of(caps: Caps) -> dict[str, object]:
+    return {"capped": list(caps), "most": list(caps.values())}
 
 
 def _claimed(row: Sequence[object]) -> ClaimedRun:

@@ -112,6 +112,17 @@ class Store:
                         raise psycopg.Rollback(block)
         return rows
 
+    async def fetch_behind(
+        self, lock: str, statement: str, parameters: Parameters
+    ) -> Sequence[TupleRow]:
+        """Take locks first, so that the statement sees all that their former holders did."""
+        async with self._pool.connection() as connection:
+            with self._bounded(connection):
+                async with connection.transaction():
+                    await connection.execute(lock, parameters, prepare=True)
+                    cursor = await connection.execute(statement, parameters, prepare=True)
+                    return await cursor.fetchall()
+
     async def execute(self, statement: str, parameters: Parameters) -> int:
         """Run one statement as a transaction of its own and return how many rows it changed."""
         async with self._pool.connection() as connection:

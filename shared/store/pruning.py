@@ -47,6 +47,8 @@ def _due(days: str, *states: str) -> str:
   due AS MATERIALIZED ({found})"""
 
 
+# A crash that undoes the last batch does no harm, and nobody else's commit waits for its flush.
+_UNHURRIED = "set_config('synchronous_commit', 'off', true)"
 _UNERASED = "r.finished_at IS NOT NULL AND r.contents_erased_at IS NULL"
 _MESSAGES = """DELETE FROM messages m USING due r WHERE m.workspace_id = r.workspace_id
       AND m.thread_id = r.thread_id AND m.channel = r.channel AND m.turn = r.turn
@@ -85,7 +87,7 @@ WITH {_due(f"least({_CONTENTS}, {_RUNS})", _UNERASED)},
     FROM told b JOIN deliveries d ON d.event_id = b.event_id
     WHERE t.delivery_id = d.id AND t.excerpt <> ''
   )
-SELECT count(*) FROM erased
+SELECT count(*), {_UNHURRIED} FROM erased
 """
 
 _DELETE = f"""
@@ -99,17 +101,17 @@ WITH {_due(_RUNS, _UNERASED, "r.contents_erased_at IS NOT NULL")},
   key AS (DELETE FROM idempotency_keys k USING due WHERE k.run_id = due.id),
   message AS ({_MESSAGES}),
   run AS (DELETE FROM runs r USING due WHERE r.id = due.id RETURNING 1)
-SELECT count(*) FROM run
+SELECT count(*), {_UNHURRIED} FROM run
 """
 
-_KEYS = """
+_KEYS = f"""
 WITH old AS MATERIALIZED (
     SELECT k.workspace_id, k.operation, k.key FROM idempotency_keys k WHERE k.expires_at < now()
     ORDER BY k.expires_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
   ),
   gone AS (DELETE FROM idempotency_keys k USING old o WHERE k.workspace_id = o.workspace_id
     AND k.operation = o.operation AND k.key = o.key RETURNING 1)
-SELECT count(*) FROM gone
+SELECT count(*), {_UNHURRIED} FROM gone
 """
 
 

@@ -42,6 +42,14 @@ async def insert(tx: Tx, workspace_id: WorkspaceId, name: str, *, server_credent
     await tx.flush()
 
 
+async def configure_workspace(
+    tx: Tx, workspace_id: WorkspaceId, columns: Mapping[str, int | None]
+) -> str | None:
+    """Set what a workspace keeps, by column; answers its name, `None` where there is none."""
+    changed = update(WorkspaceRow).where(col(WorkspaceRow.id) == workspace_id).values(columns)
+    return await tx.scalar(changed.returning(col(WorkspaceRow.name)))
+
+
 async def change_catalog(tx: Tx, workspace_id: WorkspaceId) -> None:
     """Announce a change that submissions must notice, and hold off other such changes till commit.
 

@@ -23,6 +23,7 @@ HOW_TOS = (
     "emit-data",
     "promote-between-environments",
     "route-models",
+    "keep-data-no-longer-than-needed",
 )
 _SERVERS = re.compile(r"export PROVIDERS='(.+?)'", re.DOTALL)
 

@@ -9,7 +9,10 @@ import msgspec
 import pytest
 
 from shared.deps import Deps
-from shared.ids import RunId, new_id
+from shared.domain.environments import Retention
+from shared.errors import NotFoundError
+from shared.ids import RunId, WorkspaceId, new_id
+from shared.services import workspaces
 from shared.settings import Settings
 from shared.store import pruning
 from shared.store.deliveries import Try
@@ -215,6 +218,18 @@ async def test_an_environment_goes_before_its_workspace_and_that_before_the_sett
         kept.append(len(await rig.rows("SELECT 1 FROM runs WHERE id = %(id)s", id=run_id)))
 
     assert [1, 1, 1, 1, 0] == kept
+
+
+async def test_the_operator_says_what_a_workspace_keeps(rig: Rig) -> None:
+    workspace = rig.tenant.workspace_id
+    await _aged(rig, await rig.finished(), 10)
+    await workspaces.retain(rig.deps, workspace, Retention(contents_days=11, runs_days=9))
+    (row,) = await rig.rows("SELECT actor, details FROM audit_log")
+
+    assert {"actor": "operator", "details": {"contentsDays": 11, "runsDays": 9}} == row
+    assert 1 == await pruning.delete(rig.store, FOR_EVER, 10)
+    with pytest.raises(NotFoundError):
+        await workspaces.retain(rig.deps, WorkspaceId(new_id()), Retention())
 
 
 async def test_contents_stay_no_longer_than_the_run_would(rig: Rig) -> None:

@@ -174,6 +174,7 @@ class RunRow(Table, table=True):
         Index(
             "ix_runs_parked",
             "environment_id",
+            text("priority DESC"),
             "id",
             postgresql_where=text("status = 'queued' AND status_reason = 'backlog'"),
         ),
