@@ -82,8 +82,10 @@ REQUEST_ERRORS: tuple[RequestError, ...] = (
     RequestError(
         "quota_exceeded",
         403,
-        "As many runs wait in the environment as may: its `limits.queuedRuns`, or the server's.",
-        "Wait until some have started, or raise the limit.",
+        "As many runs wait in the environment as may (its `limits.queuedRuns`, or the server's), or "
+        "nothing is left to spend of the workspace's credits or of a budget; `detail` says which.",
+        "Wait until some have started or for the budget's next day or month, raise the limit or "
+        "the budget, or ask the operator for credits.",
     ),
     RequestError(
         "not_found",

@@ -13,6 +13,11 @@ class RunError(NamedTuple):
 
 RUN_ERRORS: tuple[RunError, ...] = (
     RunError(
+        "COST_LIMIT_EXCEEDED",
+        "policy",
+        "The next call might have cost more than `maxRequestCostCredits` leaves; it was not made.",
+    ),
+    RunError(
         "attempts_exhausted", "policy or platform", "Every allowed provider call was used up."
     ),
     RunError("deadline_exceeded", "policy", "`deadline` or `maxDuration` passed first."),

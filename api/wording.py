@@ -78,6 +78,8 @@ _SUBMISSION: Mapping[str, str] = {
     "expiresIn": "Seconds it may wait in the queue; then it ends as `expired`.",
     "deadline": "The moment by which it has to be done; then it ends as `failed`.",
     "maxDuration": "Seconds from its first start; then it ends as `failed`.",
+    "maxRequestCostCredits": "Credits the run may cost; it fails before a call that might cost "
+    "more. The workspace's own cap holds beside it.",
     "maxAttempts": "Provider calls it may make; 3 when left out.",
     "onUnknownOutcome": "When nobody can say whether a provider carried a call out: call "
     "again (`retry`, what happens when left out), or end as `failed` (`fail`).",

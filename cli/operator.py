@@ -75,6 +75,12 @@ def meter(settings: Settings, workspace: str, *, metered: bool) -> None:
     _with_deps(settings, lambda state: billing.meter(state, workspace_id, metered=metered))
 
 
+def settle_credits(settings: Settings, workspace: str, *, charge: bool) -> int:
+    """Settle what nobody knows the cost of; answers how many calls that were."""
+    workspace_id = _workspace_id(workspace)
+    return _with_deps(settings, lambda state: billing.settle(state, workspace_id, charge=charge))
+
+
 def cap_requests(settings: Settings, workspace: str, amount: int | None) -> None:
     """Cap what one run of a workspace may cost."""
     workspace_id = _workspace_id(workspace)

@@ -76,7 +76,10 @@ class CheckedKey:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a slug, a version's name and an environment's name led to, at `catalog_version`."""
+    """What a slug, a version's name and an environment's name led to, at `catalog_version`.
+
+    `accounted` says that the workspace is metered or has budgets.
+    """
 
     catalog_version: int
     prompt_id: UUID
@@ -85,6 +88,7 @@ class Target:
     environment_id: UUID
     compiled: CompiledVersion
     aliases: Aliases
+    accounted: bool = False
     max_queued_runs: int | None = None
 
 
@@ -125,6 +129,7 @@ class Deps:
     )
     keys: Recent[str, CheckedKey] = field(default_factory=lambda: Recent(10_000))
     turns: Recent[tuple[UUID, str], Iterator[int]] = field(default_factory=lambda: Recent(10_000))
+    has_room: Recent[tuple[UUID, UUID], float] = field(default_factory=lambda: Recent(10_000))
     used_keys: set[UUID] = field(default_factory=set)
     backlogs: Recent[UUID, Backlog] = field(default_factory=lambda: Recent(10_000))
     prices: Later[PriceBook] = field(default_factory=lambda: Later(PriceBook))

@@ -180,6 +180,22 @@ class Settings(BaseSettings):
         default=0.05, gt=0, le=1, description="Share of the time that it keeps the database busy."
     )
 
+    # Money
+    budget_wait_s: PositiveFloat = Field(
+        default=300,
+        description="A run that waits for money tries again after so long if nothing woke it.",
+    )
+    hold_output_tokens: PositiveInt = Field(
+        default=4096,
+        description="How long an answer may be, for what is held, where no parameter caps it.",
+    )
+    unknown_holds: Literal["keep", "release", "charge"] = Field(
+        default="release",
+        description="Calls of which nobody knows the cost: held until the operator settles them, "
+        "or after some days given back, or charged with what is held.",
+    )
+    unknown_hold_days: PositiveFloat = Field(default=7, description="After so many days.")
+
     # Webhooks
     webhook_allow_http: bool = Field(
         default=False, description="Webhook URLs may start with `http://`; dev mode allows it too."

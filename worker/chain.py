@@ -75,10 +75,12 @@ def tried(run: ClaimedRun) -> tuple[Tried, ...]:
 
 def cost_so_far(run: ClaimedRun) -> Cost | None:
     """What these calls cost; `None` where one used tokens that nobody knows the price of."""
-    calls = tried(run)
-    if any(one.unpriced for one in calls):
-        return None
-    return money.sum_costs(money.read_cost(one.cost) for one in calls if one.cost is not None)
+    return None if any(one.unpriced for one in tried(run)) else known_cost(run)
+
+
+def known_cost(run: ClaimedRun) -> Cost:
+    """What those of these calls cost whose price is known."""
+    return money.sum_costs(money.read_cost(one.cost) for one in tried(run) if one.cost is not None)
 
 
 def miss_of(run: ClaimedRun) -> tuple[str, str] | None:

@@ -10,7 +10,6 @@ import psycopg
 from msgspec import Raw
 
 from shared import crashpoints, log, metrics
-from shared.batching import Batcher
 from shared.deps import Deps
 from shared.domain.completions import (
     Completion,
@@ -26,7 +25,8 @@ from shared.services import rings
 from shared.store import claiming, database
 from shared.store.claiming import ClaimedRun, Intent, Later, Refusal, Unknown
 from shared.store.ending import DueDelivery, Moved, Outcome
-from worker import chain, outcomes, watching
+from worker import chain, outcomes, payment, watching
+from worker.books import Books
 from worker.breaker import Breakers
 from worker.caps import RunningCaps
 from worker.handler import NotNowError, Taken
@@ -75,16 +75,7 @@ class Executor:
         self.held_bytes = 0
         self._in_hand: set[tuple[RunId, int]] = set()
         self._claims = log.Spell(_log, "claims_put_off", "claims_resumed")
-        self._intents: Batcher[Intent, int | Refusal] = Batcher(
-            lambda batch: watching.intend(deps.store, batch),
-            size_of=lambda intent: len(bytes(intent.messages or b"")),
-            is_shared=database.concerns_all,
-        )
-        self._outcomes: Batcher[Outcome, Moved] = Batcher(
-            lambda batch: watching.settle(deps.store, batch, lease_s=deps.settings.webhook_lease_s),
-            size_of=lambda outcome: 2 * len(outcome.output or "") + 1024,
-            is_shared=database.concerns_all,
-        )
+        self._books = Books(deps)
 
     def may_start(self) -> bool:
         return self._session.may_start()
@@ -126,7 +117,7 @@ class Executor:
         try:
             outcome = await self._worked_out(claimed)
             if outcome is not None:
-                await uncancelled(self._settle(claimed, outcome))
+                await uncancelled(self._settle(claimed, payment.by(claimed, outcome)))
         finally:
             self._in_hand.discard(claim)
 
@@ -139,7 +130,7 @@ class Executor:
         while True:
             for path, outcome in self._spill.kept():
                 try:
-                    await self._passed_on(await self._outcomes.submit(outcome))
+                    await self._passed_on(await self._books.settle(outcome))
                 except psycopg.Error as error:
                     if database.away(error):
                         _log.warning("spilled_result_waits", error=type(error).__name__)
@@ -194,6 +185,8 @@ class Executor:
             return outcomes.overdue(run)
         try:
             plan = await self._planner.plan(run, self.breakers.wait_s)
+            if isinstance(plan, Plan):
+                payment.demand(run, self._may_cost(run, plan))
         except GiveUpError as error:
             code, message, origin = error.args
             return outcomes.refused(run, code, message, origin)
@@ -204,7 +197,7 @@ class Executor:
         number = call.number = await self._announced(run, plan, call)
         if isinstance(number, Refusal):
             self._let_go(call)
-            return outcomes.of_refusal(run, number)
+            return outcomes.of_refusal(run, number, self._deps.settings.budget_wait_s)
         crashpoints.reach("after_intent")
         if run.session_id != self._session.id or not self._session.may_start():
             self._let_go(call)
@@ -213,8 +206,8 @@ class Executor:
 
     async def _announced(self, run: ClaimedRun, plan: Plan, call: _Call) -> int | Refusal:
         """The attempt's number once it is committed, however often the database goes away."""
-        call.announcement = _intent_of(run, plan)
-        call.intent = self._intents.enqueue(call.announcement)
+        call.announcement = self._intent_of(run, plan)
+        call.intent = self._books.announce(call.announcement)
         try:
             return await asyncio.shield(call.intent)
         except psycopg.Error as error:
@@ -226,7 +219,7 @@ class Executor:
     async def _announced_again(self, call: _Call) -> int | Refusal:
         """Repeat the intent: what comes of it holds, even if the lost one is still under way."""
         again = call.announcement
-        return await patiently(lambda: self._intents.submit(again)) if again is not None else 0
+        return await patiently(lambda: self._books.announce(again)) if again is not None else 0
 
     async def _called(self, run: ClaimedRun, plan: Plan, number: int, call: _Call) -> Outcome:
         timeout_s = min(
@@ -296,7 +289,7 @@ class Executor:
                 return None  # the reaper sees whether the attempt was written
             number = await self._announced_again(call)
         if isinstance(number, Refusal):
-            return outcomes.of_refusal(run, number)
+            return outcomes.of_refusal(run, number, self._deps.settings.budget_wait_s)
         if stop_reason() is Stop.USER:
             return outcomes.canceled(run, number, sent=call.sent)
         return outcomes.interrupted(run, number, sent=call.sent)
@@ -319,6 +312,31 @@ class Executor:
                 raise
             return 0
 
+    def _intent_of(self, run: ClaimedRun, plan: Plan) -> Intent:
+        first = run.attempts == 0
+        rendered = msgspec.json.encode(plan.own) if first else b""
+        return Intent(
+            run_id=str(run.id),
+            session_id=str(run.session_id),
+            claim_no=run.claim_no,
+            attempts_before=run.attempts,
+            provider=plan.model.provider,
+            model=plan.model.model,
+            messages=Raw(rendered) if first else None,
+            sha256=hashlib.sha256(rendered).hexdigest() if first else None,
+            history_from=plan.history_from,
+            account=str(run.workspace_id) if run.accounted else None,
+            hold_nanousd=self._may_cost(run, plan) if run.accounted else None,
+        )
+
+    def _may_cost(self, run: ClaimedRun, plan: Plan) -> int:
+        """What the call may cost at most; 0 where nobody asks."""
+        if not run.accounted and run.max_nanousd is None:
+            return 0
+        tier, now = plan.params.service_tier, self._deps.clock.now()
+        prices = self._prices.prices_of(plan.model.provider, plan.model.model, tier, now)
+        return payment.worst_case(plan, prices, self._deps.settings.hold_output_tokens)
+
     def _let_go(self, call: _Call) -> None:
         """Leave probing to the next: this call may have been the one that was let through."""
         if call.circuit is not None:
@@ -331,7 +349,8 @@ class Executor:
             moved = await self._written(outcome)
         except Exception:  # noqa: BLE001 (this very outcome cannot be written: it must not run for ever)
             _log.exception("outcome_refused", run_id=str(run.id))
-            moved = await self._written(outcomes.broken(run, outcome.attempt, sent=True))
+            broken = outcomes.broken(run, outcome.attempt, sent=True)
+            moved = await self._written(payment.by(run, broken))
         crashpoints.reach("after_finish_commit")
         if moved is None:
             return
@@ -351,7 +370,7 @@ class Executor:
         try:
             while True:
                 try:
-                    return await self._outcomes.submit(outcome)
+                    return await self._books.settle(outcome)
                 except psycopg.Error as error:
                     if not database.away(error):
                         raise
@@ -375,19 +394,3 @@ class Executor:
         await rings.ring_turns(self._deps, [moved.next_turn])
         for delivery in moved.deliveries:
             self._deliver(delivery)
-
-
-def _intent_of(run: ClaimedRun, plan: Plan) -> Intent:
-    first = run.attempts == 0
-    rendered = msgspec.json.encode(plan.own) if first else b""
-    return Intent(
-        run_id=str(run.id),
-        session_id=str(run.session_id),
-        claim_no=run.claim_no,
-        attempts_before=run.attempts,
-        provider=plan.model.provider,
-        model=plan.model.model,
-        messages=Raw(rendered) if first else None,
-        sha256=hashlib.sha256(rendered).hexdigest() if first else None,
-        history_from=plan.history_from,
-    )

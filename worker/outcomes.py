@@ -28,6 +28,7 @@ RETRIED = "retry_backoff"
 PARKED = "provider_rate_limit"
 CIRCUIT = "circuit_open"
 FLAWLESS = Judged()
+BUDGET = "budget_hold"
 
 
 def answered(
@@ -208,9 +209,11 @@ def overdue(run: ClaimedRun) -> Outcome:
     )
 
 
-def of_refusal(run: ClaimedRun, refusal: Refusal) -> Outcome | None:
+def of_refusal(run: ClaimedRun, refusal: Refusal, money_wait_s: float) -> Outcome | None:
     """What a refused intent makes of the run; `None` when it is not ours any more."""
     match refusal.reason:
+        case "money":
+            return parked(run, BUDGET, money_wait_s)
         case "canceled":
             return canceled(run, 0, sent=False)
         case "exhausted":

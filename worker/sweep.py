@@ -16,7 +16,7 @@ from shared.deps import Deps
 from shared.domain.states import Lane, RunStatus
 from shared.ids import RunId
 from shared.queue.port import Ring
-from shared.services import operations, rings
+from shared.services import billing, operations, rings
 from shared.store import database, deliveries, sessions, sweeping
 from worker.leading import Leadership
 
@@ -96,6 +96,7 @@ class Sweeper:
         metrics.ENDED.add(RunStatus.FAILED.value, "deadline_exceeded", by=overdue)
         await self._until_done(lambda: sweeping.start_scheduled(store))
         await self._forget_deliveries()
+        await billing.look_after(self._deps)
         try:
             await operations.align(self._deps)
             await self._ring_what_is_missing()

@@ -1,7 +1,7 @@
 """What the worker counts and traces, around the parts that do the work."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -13,9 +13,7 @@ from shared.domain.price_book import PriceBook
 from shared.domain.pricing import cost_of
 from shared.domain.states import AttemptOutcome, RunStatus
 from shared.ids import RunId
-from shared.store import claiming, ending
 from shared.store.claiming import ClaimedRun, Intent, Refusal
-from shared.store.database import Store
 from shared.store.ending import Moved, Outcome
 from shared.tracing import Kind
 from worker import traces
@@ -152,23 +150,35 @@ def opening(prices: PriceBook) -> Callable[[Key], None]:
     return count
 
 
-async def intend(store: Store, batch: Sequence[Intent]) -> list[int | Refusal]:
-    """Announce calls, as `claiming.intend`."""
-    _intents(len(batch))
-    return await claiming.intend(store, batch)
+Announce = Callable[[Sequence[Intent]], Awaitable[list[int | Refusal]]]
+Settle = Callable[[Sequence[Outcome]], Awaitable[list[Moved]]]
 
 
-async def settle(store: Store, batch: Sequence[Outcome], *, lease_s: float) -> list[Moved]:
-    """Write outcomes, as `ending.settle`, and count what became of the runs."""
-    _outcomes(len(batch))
-    moved = await ending.settle(store, batch, lease_s=lease_s)
-    for outcome, one in zip(batch, moved, strict=True):
-        _count(outcome, one)
-        if span := _traced.get((outcome.run_id, outcome.claim_no)):
-            span.note({"runlane.run.status": one.status or outcome.status})
-            if one.status == RunStatus.FAILED:
-                span.fail(outcome.error_code or metrics.OTHER)
-    return moved
+def announcing(write: Announce) -> Announce:
+    """Count batches of announced calls."""
+
+    async def counted(batch: Sequence[Intent]) -> list[int | Refusal]:
+        _intents(len(batch))
+        return await write(batch)
+
+    return counted
+
+
+def settling(write: Settle) -> Settle:
+    """Count batches of outcomes, and what became of the runs."""
+
+    async def counted(batch: Sequence[Outcome]) -> list[Moved]:
+        _outcomes(len(batch))
+        moved = await write(batch)
+        for outcome, one in zip(batch, moved, strict=True):
+            _count(outcome, one)
+            if span := _traced.get((outcome.run_id, outcome.claim_no)):
+                span.note({"runlane.run.status": one.status or outcome.status})
+                if one.status == RunStatus.FAILED:
+                    span.fail(outcome.error_code or metrics.OTHER)
+        return moved
+
+    return counted
 
 
 def _count(outcome: Outcome, moved: Moved) -> None:

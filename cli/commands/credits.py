@@ -66,3 +66,18 @@ def cap(
 
     operator.cap_requests(operator.configured(), workspace, amount)
     print("No cap." if amount is None else f"A run may cost {amount} credits.")
+
+
+@app.command("settle")
+def settle(
+    workspace: Workspace,
+    *,
+    charge: Annotated[
+        bool, typer.Option("--charge/--release", help="Charge what is held, or give it back.")
+    ],
+) -> None:
+    """Settle the calls of which nobody knows what they cost, such as those of lost workers."""
+    from cli import operator
+
+    count = operator.settle_credits(operator.configured(), workspace, charge=charge)
+    print(f"{count} calls {'charged with what was held' if charge else 'given back'}.")

@@ -34,7 +34,10 @@ def upgrade() -> None:
     _holds()
     # None of the runs that are there is in it: one walk over the table, in which none is written.
     op.create_index(
-        "ix_runs_budget_hold", "runs", ["workspace_id", "id"], postgresql_where=HELD_BACK
+        "ix_runs_budget_hold", "runs", ["workspace_id", "available_at"], postgresql_where=HELD_BACK
+    )
+    op.create_index(
+        "ix_attempts_workspace_id_started_at", "attempts", ["workspace_id", "started_at"]
     )
 
 
@@ -181,6 +184,7 @@ def _holds() -> None:
 
 
 def downgrade() -> None:
+    op.drop_index("ix_attempts_workspace_id_started_at", table_name="attempts")
     op.drop_index("ix_runs_budget_hold", table_name="runs", postgresql_where=HELD_BACK)
     op.drop_table("holds")
     op.drop_table("budgets")

@@ -36,6 +36,8 @@ class Action(StrEnum):
     WEBHOOK_SECRET_READ = "webhook.secret_read"  # noqa: S105 (a name, no secret)
     WEBHOOK_SECRET_ROTATED = "webhook.secret_rotated"  # noqa: S105
     DELIVERY_RESENT = "delivery.resent"
+    BUDGET_SET = "budget.set"
+    BUDGET_DELETED = "budget.deleted"
     THREAD_DELETED = "thread.deleted"
     KEY_CREATED = "key.created"
     KEY_REVOKED = "key.revoked"
@@ -45,6 +47,7 @@ class Action(StrEnum):
     WORKSPACE_CAPPED = "workspace.capped"
     CREDITS_GRANTED = "credits.granted"
     WORKSPACE_RETAINED = "workspace.retained"
+    CREDITS_SETTLED = "credits.settled"
     LANE_PAUSED = "lane.paused"
     LANE_RESUMED = "lane.resumed"
     SECRETS_ROTATED = "secrets.rotated"
@@ -84,6 +87,8 @@ MEANINGS: Mapping[Action, str] = {
     Action.WEBHOOK_SECRET_ROTATED: "An endpoint got a new secret; the old ones sign along for "
     "`overlapSeconds`.",
     Action.DELIVERY_RESENT: "A delivery was sent again by hand.",
+    Action.BUDGET_SET: "What an environment or a key may spend: `day` and `month`, in credits.",
+    Action.BUDGET_DELETED: "An environment or a key may spend what there is.",
     Action.THREAD_DELETED: "What a thread remembered was erased.",
     Action.KEY_CREATED: "An API key with these `scopes` was made.",
     Action.KEY_REVOKED: "An API key was revoked.",
@@ -93,6 +98,7 @@ MEANINGS: Mapping[Action, str] = {
     Action.WORKSPACE_CAPPED: "The operator set what one run may cost, `credits`; null is no cap.",
     Action.CREDITS_GRANTED: "The operator gave `credits`, or took them, with a `comment`.",
     Action.WORKSPACE_RETAINED: "The operator said how long its contents and runs stay.",
+    Action.CREDITS_SETTLED: "The operator settled `calls` of which nobody knew the cost.",
     Action.LANE_PAUSED: "The operator paused a lane, for every workspace.",
     Action.LANE_RESUMED: "The operator let a lane go on.",
     Action.SECRETS_ROTATED: "The operator sealed secrets anew, under the master key `to`.",

@@ -1,6 +1,8 @@
 """Credits and what they are spent on: a credit is a millionth of a dollar."""
 
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import overload
 
 from shared.domain.completions import Usage
 from shared.domain.pricing import Prices, cost_of
@@ -25,15 +27,39 @@ class Period(StrEnum):
     MONTH = "month"
 
 
-def credits_of(nanousd: int) -> int:
+def began_at(period: Period, now: datetime) -> datetime:
+    """When the day or month began that a moment in UTC is in."""
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    return midnight if period is Period.DAY else midnight.replace(day=1)
+
+
+def ends_at(period: Period, now: datetime) -> datetime:
+    """When that day or month ends."""
+    began = began_at(period, now)
+    if period is Period.DAY:
+        return began + timedelta(days=1)
+    return (began + timedelta(days=32)).replace(day=1)
+
+
+@overload
+def credits_of(nanousd: int) -> int: ...
+@overload
+def credits_of(nanousd: int | None) -> int | None: ...
+def credits_of(nanousd: int | None) -> int | None:
     """Nano-dollars as whole credits, what is left over cut off."""
+    if nanousd is None:
+        return None
     whole = abs(nanousd) // NANOUSD_PER_CREDIT
     return whole if nanousd >= 0 else -whole
 
 
-def nanousd_of(amount: int) -> int:
-    """Credits as nano-dollars."""
-    return amount * NANOUSD_PER_CREDIT
+@overload
+def nanousd_of(amount: int) -> int: ...
+@overload
+def nanousd_of(amount: int | None) -> int | None: ...
+def nanousd_of(amount: int | None) -> int | None:
+    """Credits as nano-dollars; what is not said stays unsaid."""
+    return None if amount is None else amount * NANOUSD_PER_CREDIT
 
 
 def worst_case_nanousd(input_tokens: int, output_tokens: int, prices: Prices | None) -> int:

@@ -10,6 +10,7 @@ import msgspec
 
 from shared.domain import documents, models
 from shared.domain.completions import ModelParams
+from shared.domain.credits import MAX_CREDITS
 from shared.domain.states import Lane, UnknownOutcome
 from shared.errors import Flaw, UnacceptableError
 
@@ -56,6 +57,7 @@ class Submission(
     max_duration: Annotated[int, msgspec.Meta(ge=1, le=MAX_DURATION_S)] | None = None
     max_attempts: Annotated[int, msgspec.Meta(ge=1, le=20)] | None = None
     on_unknown_outcome: UnknownOutcome | None = None
+    max_request_cost_credits: Annotated[int, msgspec.Meta(ge=0, le=MAX_CREDITS)] | None = None
 
 
 class BatchItem(Submission, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):

@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from shared.deps import Deps
+from shared.domain import credits as money
 from shared.domain.completions import ModelParams
 from shared.domain.states import Lane, UnknownOutcome
 from shared.domain.submissions import Submission
@@ -73,4 +74,5 @@ def _submission(old: ToReplay, wanted: Replay) -> Submission:
         max_duration=old.max_duration_s,
         max_attempts=old.max_attempts,
         on_unknown_outcome=UnknownOutcome(old.on_unknown_outcome),
+        max_request_cost_credits=money.credits_of(old.max_nanousd),
     )

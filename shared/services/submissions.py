@@ -13,6 +13,7 @@ import psycopg
 from shared import crashpoints, metrics
 from shared.clock import rfc3339
 from shared.deps import Deps, Target
+from shared.domain import credits as money
 from shared.domain import submissions, versions
 from shared.domain.aliases import Aliases
 from shared.domain.states import READS_HISTORY, Lane, Memory
@@ -20,6 +21,7 @@ from shared.domain.submissions import Submission
 from shared.domain.versions import CompiledVersion
 from shared.errors import (
     ConflictError,
+    CreditsExhaustedError,
     Flaw,
     NotFoundError,
     OutcomeUnknownError,
@@ -29,7 +31,7 @@ from shared.errors import (
 )
 from shared.ids import RunId, WorkspaceId, new_id
 from shared.queue.port import Ring
-from shared.services import backlogs, rings, routes, targets
+from shared.services import backlogs, billing, rings, routes, targets
 from shared.services.keys import Principal
 from shared.services.targets import Located
 from shared.store import aliases, database, submitting
@@ -37,6 +39,13 @@ from shared.store.submitting import Existing, NewRun, Stale, Stored, Taken
 from shared.vault import VaultError
 
 LATEST = "__latest__"
+REFUSED = (
+    UnacceptableError,
+    NotFoundError,
+    ConflictError,
+    QuotaExceededError,
+    CreditsExhaustedError,
+)
 OPERATION = "runs.submit"
 STALE_TRIES = 5
 MAX_SPELLINGS = 5_000  # of prompts, versions and environments that one workspace uses
@@ -46,7 +55,8 @@ class Request(msgspec.Struct, frozen=True):
     """A submission and what its HTTP request says about it. `fingerprint` goes with the key.
 
     `ends_at` is the monotonic second by which the caller has to be told. `stores` is called with
-    the run's id just before it may come to exist.
+    the run's id just before it may come to exist. `says_402` is for the flows door, where nothing
+    left to spend is another error than at the others.
     """
 
     slug: str
@@ -58,6 +68,7 @@ class Request(msgspec.Struct, frozen=True):
     traceparent: str | None = None
     replayed_from: RunId | None = None
     stores: Callable[[str], None] | None = None
+    says_402: bool = False
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -117,7 +128,7 @@ async def _prepared_or_made(
             if asyncio.get_running_loop().time() < request.ends_at:
                 await backlogs.enter(deps, [new])
                 return new
-    except (UnacceptableError, NotFoundError, ConflictError, QuotaExceededError):
+    except REFUSED:
         with database.nothing_written():
             earlier = await _made_before(deps, principal, request)
         if earlier is None:
@@ -132,13 +143,16 @@ async def prepare(
 ) -> NewRun:
     """Make the row of a checked submission; `chosen` are the ids of the run and its thread.
 
-    Raises `NotFoundError`, `UnacceptableError`, `ForbiddenError`, `ConflictError`.
+    Raises `NotFoundError`, `UnacceptableError`, `ForbiddenError`, `ConflictError`, and
+    `QuotaExceededError` or `CreditsExhaustedError` where nothing is left to spend.
     """
     target = await resolve(
         deps, principal.workspace_id, request.slug, request.version, request.body.environment
     )
     targets.demand_reach(principal, target.environment_id)
     _check_inputs(target.compiled, request.body.inputs)
+    if target.accounted:
+        await billing.demand_room(deps, principal, target.environment_id, says_402=request.says_402)
     return _new_run(deps, principal, request, target, chosen)
 
 
@@ -163,6 +177,7 @@ async def resolve(
         max_queued_runs=found.max_queued_runs,
         compiled=await deps.compiled(found.version_id, found.body),
         aliases=_aliases(known, found),
+        accounted=found.accounted,
     )
     if known is None or any(t.catalog_version != target.catalog_version for t in known.values()):
         known = {}
@@ -234,6 +249,7 @@ def _new_run(
         fingerprint=None if request.fingerprint is None else request.fingerprint.hex(),
         key_kept_s=settings.idempotency_days * 86_400,
         max_queued_runs=backlogs.cap(settings, target.max_queued_runs),
+        max_nanousd=money.nanousd_of(body.max_request_cost_credits),
     )
 
 

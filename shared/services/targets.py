@@ -27,6 +27,7 @@ class Located(msgspec.Struct, frozen=True):
     environment: str
     max_queued_runs: int | None
     aliases: str | None
+    accounted: bool
 
 
 async def locate(

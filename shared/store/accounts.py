@@ -11,7 +11,7 @@ import msgspec
 from shared.domain.credits import LedgerKind
 from shared.domain.states import Lane
 from shared.ids import RunId, WorkspaceId, new_id
-from shared.store import database
+from shared.store import charging, database
 from shared.store.database import Store, Tx
 
 _OPEN = """
@@ -45,8 +45,47 @@ _WAKE = """
 UPDATE runs r SET available_at = now() FROM (
   SELECT w.id FROM runs w WHERE w.workspace_id = %(workspace)s
     AND w.status = 'queued' AND w.status_reason = 'budget_hold' AND w.available_at > now()
-  ORDER BY w.id LIMIT %(limit)s FOR UPDATE SKIP LOCKED) AS held
+  ORDER BY w.available_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED) AS held
 WHERE r.id = held.id AND r.status = 'queued' RETURNING r.id, r.priority
+"""
+
+
+# Where something may have room: most often it is a call that ended, and has woken them already.
+_WAITING = """
+SELECT a.workspace_id FROM accounts a
+WHERE NOT (a.metered AND a.balance_nanousd <= a.held_nanousd) AND EXISTS (SELECT 1 FROM runs r
+  WHERE r.workspace_id = a.workspace_id AND r.status = 'queued'
+    AND r.status_reason = 'budget_hold' AND r.available_at > now())
+"""
+# The attempts are locked before the account, as in the statement that ends them.
+_SETTLE = f"""
+WITH doubtful AS MATERIALIZED (
+    SELECT h.run_id, h.attempt, h.workspace_id, a.billed, a.cost_nanousd
+    FROM holds h JOIN attempts a ON a.run_id = h.run_id AND a.number = h.attempt
+    WHERE h.settled_at IS NULL AND a.outcome IS NOT NULL
+      AND a.finished_at < now() - make_interval(secs => %(older_s)s)
+      AND h.workspace_id = coalesce(%(workspace)s, h.workspace_id)
+    ORDER BY a.run_id, a.number LIMIT %(limit)s FOR UPDATE OF a SKIP LOCKED
+  ),{charging.locked_accounts("doubtful")},
+  spent AS MATERIALIZED (
+    SELECT l.*, d.billed = 'unknown' AS unknown, CASE d.billed WHEN 'yes' THEN
+        coalesce(d.cost_nanousd, 0) WHEN 'no' THEN 0
+        ELSE CASE WHEN %(charge)s THEN l.amount_nanousd ELSE 0 END END AS cost
+    FROM doubtful d JOIN account k ON k.workspace_id = d.workspace_id
+      CROSS JOIN LATERAL (SELECT h.* FROM holds h WHERE h.run_id = d.run_id
+        AND h.attempt = d.attempt AND h.workspace_id = k.workspace_id
+        AND h.settled_at IS NULL FOR UPDATE) AS l
+  ),{charging.charge("%(comment)s")},
+  settled AS (
+    UPDATE holds h SET settled_at = now(), settled_nanousd = s.cost FROM spent s
+    WHERE h.run_id = s.run_id AND h.attempt = s.attempt
+  ),
+  told AS (
+    UPDATE attempts a SET cost_nanousd = s.cost,
+      billed = CASE WHEN s.cost > 0 THEN 'yes' ELSE 'no' END
+    FROM spent s WHERE a.run_id = s.run_id AND a.number = s.attempt AND s.unknown
+  )
+SELECT run_id FROM spent
 """
 
 
@@ -102,8 +141,30 @@ async def cap(tx: Tx, workspace_id: WorkspaceId, max_nanousd: int | None) -> Non
     await _execute(tx, _CAP, {"workspace": workspace_id, "cap": max_nanousd})
 
 
+async def waiting(store: Store) -> list[WorkspaceId]:
+    """The workspaces that have something left and runs that wait for money."""
+    return [WorkspaceId(row[0]) for row in await store.fetch(_WAITING, {})]
+
+
+async def settle(
+    store: Store,
+    workspace_id: WorkspaceId | None,
+    *,
+    older_s: float,
+    charge: bool,
+    comment: str,
+    limit: int,
+) -> int:
+    """Settle calls that ended so long ago without anybody knowing their cost; answers how many.
+
+    They are charged with what is held, or with nothing.
+    """
+    asked = {"workspace": workspace_id, "older_s": older_s, "charge": charge, "limit": limit}
+    return len(await store.fetch(_SETTLE, asked | {"comment": comment}))
+
+
 async def wake(store: Store, workspace_id: WorkspaceId, limit: int) -> Sequence[tuple[RunId, Lane]]:
-    """Make so many runs that wait for money due, the oldest first; ring them."""
+    """Make so many runs that wait for money due, those that tried longest ago first; ring them."""
     rows = await store.fetch(_WAKE, {"workspace": workspace_id, "limit": limit})
     return [(RunId(run_id), Lane(lane)) for run_id, lane in rows]
 

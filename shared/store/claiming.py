@@ -51,6 +51,8 @@ class ClaimedRun(msgspec.Struct, frozen=True):
     tried: str | None
     variables_version: int
     server_credentials: bool
+    accounted: bool = False
+    max_nanousd: int | None = None
     waited_s: float = 0
 
 
@@ -90,7 +92,8 @@ _COLUMNS = """
       'miss', CASE WHEN a.error_code = 'schema_mismatch'
         THEN json_build_array(a.late_output, a.error_message) END) ORDER BY a.number)
     FROM attempts a WHERE a.run_id = t.id)::text END,
-  e.variables_version, w.server_credentials,
+  e.variables_version, w.server_credentials, w.accounted,
+  least(t.max_nanousd, w.max_request_nanousd),
   extract(epoch FROM now() - t.available_at)::float8
 """
 _JOINS = """
@@ -273,6 +276,7 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True):
     `history_from` is the first turn of its thread that goes along, where it reads any.
 
     `attempts_before` are those that the run had when it was claimed: a claim makes one call.
+    `account` is the workspace that has to pay for the call, which may cost `hold_nanousd`.
     """
 
     run_id: str
@@ -284,27 +288,30 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True):
     messages: Raw | None = None
     sha256: str | None = None
     history_from: int | None = None
+    account: str | None = None
+    hold_nanousd: int | None = None
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """The call must not be made: `lost` claim, `canceled`, or attempts `exhausted`."""
+    """The call must not be made: `lost` claim, `canceled`, attempts `exhausted`, or no `money`."""
 
     reason: str
 
 
 # `held` says of a cancel what it says once the row is locked: one may have come just before. And of
 # attempts: a statement that runs on after its connection was lost may have announced this call.
+# Where calls are paid for, `announcing` puts into the comments what that takes.
 _INTENT = f"""
 WITH item AS MATERIALIZED (SELECT * FROM json_to_recordset(%(items)s::json) AS x(
     run_id uuid, session_id uuid, claim_no int, attempts_before int, provider text, model text,
-    messages json, sha256 text, history_from int)),
+    messages json, sha256 text, history_from int, hold_nanousd bigint)),
   {
     held_claims(
-        "r.id, r.claim_no, r.attempts, r.cancel_requested_at IS NOT NULL AS canceled",
+        "r.id, r.claim_no, r.attempts, r.cancel_requested_at IS NOT NULL AS canceled /*of run*/",
         '''AND EXISTS (SELECT 1 FROM worker_sessions s
           WHERE s.id = i.session_id AND s.reaped_at IS NULL)''',
     )
-},
+}, /*checks*/
   counted AS (
     UPDATE runs r SET calls = r.calls + 1, attempts = r.attempts + 1,
       messages = coalesce(i.messages, r.messages),
@@ -314,19 +321,33 @@ WITH item AS MATERIALIZED (SELECT * FROM json_to_recordset(%(items)s::json) AS x
     WHERE r.id = i.run_id AND r.claim_no = i.claim_no
       AND r.session_id IS NOT DISTINCT FROM i.session_id
       AND r.attempts = i.attempts_before
-      AND r.cancel_requested_at IS NULL AND r.calls < r.max_attempts
+      AND r.cancel_requested_at IS NULL AND r.calls < r.max_attempts /*only*/
     RETURNING r.id, r.workspace_id, r.attempts, r.claim_no
   ),
   opened AS (
     INSERT INTO attempts (run_id, number, workspace_id, claim_no, session_id, provider, model)
     SELECT c.id, c.attempts, c.workspace_id, c.claim_no, i.session_id, i.provider, i.model
     FROM counted c JOIN item i ON i.run_id = c.id AND i.claim_no = c.claim_no
-  )
+  ) /*then*/
 SELECT i.run_id, i.claim_no,
-  coalesce(c.attempts, CASE WHEN h.attempts > i.attempts_before THEN h.attempts END), h.canceled
+  coalesce(c.attempts, CASE WHEN h.attempts > i.attempts_before THEN h.attempts END), h.canceled,
+  /*short*/ false
 FROM item i LEFT JOIN counted c ON c.id = i.run_id AND c.claim_no = i.claim_no
   LEFT JOIN held h ON h.id = i.run_id AND h.claim_no = i.claim_no
 """
+
+
+def announcing(*, of_run: str, checks: str, only: str, then: str, short: str) -> str:
+    """The statement that writes attempts down, for `announced`, where calls are paid for.
+
+    `of_run` are more columns of the runs, `checks` and `then` are CTEs behind `held` and at the
+    end, `only` is what else has to hold of a run `r`, and `short` says of an item `i` that it was
+    refused for want of money.
+    """
+    statement = _INTENT.replace("/*short*/ false", short)
+    for place, given in {"of run": of_run, "checks": checks, "only": only, "then": then}.items():
+        statement = statement.replace(f"/*{place}*/", given)
+    return statement
 
 
 async def intend(store: Store, intents: Sequence[Intent]) -> list[int | Refusal]:
@@ -334,15 +355,22 @@ async def intend(store: Store, intents: Sequence[Intent]) -> list[int | Refusal]
 
     Executing the same again is safe, also while the first may be under way: it is one attempt.
     """
-    rows = await store.fetch(_INTENT, {"items": msgspec.json.encode(intents).decode()})
+    return await announced(store, _INTENT, intents)
+
+
+async def announced(store: Store, statement: str, intents: Sequence[Intent]) -> list[int | Refusal]:
+    """Carry out a statement made by `announcing`; answers like `intend`."""
+    rows = await store.fetch(statement, {"items": msgspec.json.encode(intents).decode()})
     by_claim = {row[:2]: row[2:] for row in rows}
     answers: list[int | Refusal] = []
     for intent in intents:
-        number, canceled = by_claim[UUID(intent.run_id), intent.claim_no]
+        number, canceled, short = by_claim[UUID(intent.run_id), intent.claim_no]
         if number is not None:
             answers.append(number)
         elif canceled is None:
             answers.append(Refusal("lost"))
+        elif short:
+            answers.append(Refusal("money"))
         else:
             answers.append(Refusal("canceled" if canceled else "exhausted"))
     return answers

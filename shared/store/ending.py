@@ -34,7 +34,8 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     provider call belongs to this outcome. `turn` holds the messages a thread is to remember.
     `transcript` holds texts and payloads of tools. `unpriced` says that a call was paid for whose
     price nobody knows: then nobody knows the run's.
-    An `output` of a run that is queued again is kept with its attempt only.
+    An `output` of a run that is queued again is kept with its attempt only. `account` is the
+    workspace that pays for the call, where that is watched.
     """
 
     run_id: str
@@ -68,6 +69,7 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt_error: str | None = None
     turn: Raw | None = None
     transcript: Raw | None = None
+    account: str | None = None
 
 
 class DueDelivery(msgspec.Struct, frozen=True):
@@ -179,6 +181,8 @@ _BACK = "i.status = 'queued' AND r.cancel_requested_at IS NULL"
 # Written so that it becomes one hash table: a join of two batches would be tried pair by pair.
 _LATE = "(i.run_id, i.claim_no) NOT IN (SELECT id, claim_no FROM moved)"
 
+
+# Where calls are paid for, `settling` puts into the comments what that takes.
 _SETTLE = f"""
 WITH item AS MATERIALIZED (SELECT * FROM {_ITEM}),
   {held_claims("r.id, r.claim_no")},
@@ -217,7 +221,8 @@ WITH item AS MATERIALIZED (SELECT * FROM {_ITEM}),
     WHERE a.run_id = ANY(ARRAY(SELECT run_id FROM item)) AND a.run_id = i.run_id
       AND a.number = i.attempt AND a.claim_no = i.claim_no
       AND a.session_id = i.session_id AND NOT a.late AND (a.outcome IS NULL OR a.outcome = 'lost')
-  ),
+    /*told*/
+  ), /*money*/
   remembered AS (
     INSERT INTO messages (workspace_id, thread_id, channel, turn, position, run_id,
       environment_id, role, content)
@@ -248,6 +253,13 @@ FROM item i LEFT JOIN moved m ON m.id = i.run_id AND m.claim_no = i.claim_no
   LEFT JOIN leased d ON d.run_id = m.id
 """
 
+
+def settling(money: str) -> str:
+    """The statement that writes outcomes down, with CTEs that move money by what is `closed`."""
+    told = "RETURNING a.run_id, a.number, a.workspace_id, a.billed, a.cost_nanousd"
+    return _SETTLE.replace("/*told*/", told).replace("/*money*/", money)
+
+
 _encode = msgspec.json.encode
 _deliveries = msgspec.json.Decoder(tuple[DueDelivery, ...])
 _next = msgspec.json.Decoder(tuple[RunId, Lane])
@@ -255,10 +267,14 @@ _next = msgspec.json.Decoder(tuple[RunId, Lane])
 
 async def settle(store: Store, outcomes: Sequence[Outcome], *, lease_s: float) -> list[Moved]:
     """Write what became of runs that were claimed; answers in the order of `outcomes`."""
-    rows = await store.fetch(
-        _SETTLE,
-        {"items": _encode(outcomes).decode(), "lease_s": lease_s},
-    )
+    return await settled(store, _SETTLE, outcomes, lease_s=lease_s)
+
+
+async def settled(
+    store: Store, statement: str, outcomes: Sequence[Outcome], *, lease_s: float
+) -> list[Moved]:
+    """Carry out a statement made by `settling`; answers like `settle`."""
+    rows = await store.fetch(statement, {"items": _encode(outcomes).decode(), "lease_s": lease_s})
     by_claim = {row[:2]: row for row in rows}
     return [_moved(by_claim[UUID(outcome.run_id), outcome.claim_no]) for outcome in outcomes]
 

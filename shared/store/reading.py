@@ -18,7 +18,7 @@ _OVER = "SELECT id FROM runs WHERE id = ANY(%(ids)s) AND finished_at IS NOT NULL
 _TO_REPLAY = f"""
 SELECT p.slug, v.id::text, r.tag, e.name, r.inputs::text, r.metadata::text, r.tags, r.priority,
   r.channel, r.max_attempts, r.max_duration_s, r.on_unknown_outcome, r.params::text,
-  CASE WHEN r.model_overridden THEN r.model END, r.contents_erased_at IS NOT NULL
+  CASE WHEN r.model_overridden THEN r.model END, r.contents_erased_at IS NOT NULL, r.max_nanousd
 FROM runs r JOIN prompts p ON p.id = r.prompt_id AND p.deleted_at IS NULL
   JOIN prompt_versions v ON v.id = r.version_id JOIN environments e ON e.id = r.environment_id
 WHERE r.workspace_id = %(workspace)s AND r.id = %(run)s AND {WITHIN}
@@ -73,6 +73,7 @@ class ToReplay(msgspec.Struct, frozen=True):
     params: str | None
     model: str | None
     erased: bool
+    max_nanousd: int | None
 
 
 async def to_replay(

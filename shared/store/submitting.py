@@ -56,6 +56,7 @@ class NewRun(msgspec.Struct, frozen=True, omit_defaults=True):
     fingerprint: str | None = None
     key_kept_s: int = 0
     max_queued_runs: int = 0
+    max_nanousd: int | None = None
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -83,7 +84,8 @@ _ITEM = """json_to_recordset(%(items)s::json) AS x(
   thread_given boolean,
   turns boolean, history_read boolean, tag text, params text, env_vars text,
   traceparent text, run_at timestamptz, deadline timestamptz, replayed_from uuid,
-  operation text, idempotency_key text, fingerprint text, key_kept_s bigint)"""
+  operation text, idempotency_key text, fingerprint text, key_kept_s bigint,
+  max_nanousd bigint)"""
 
 
 def _insert(source: str, *, later: str, turn: str, needs_turn: str) -> str:
@@ -91,12 +93,16 @@ def _insert(source: str, *, later: str, turn: str, needs_turn: str) -> str:
       key_id, replayed_from, traceparent, status, priority, available_at, expires_at, deadline,
       max_duration_s, max_attempts, on_unknown_outcome, thread_id, channel, turn, needs_turn,
       history_read, inputs, env_vars, metadata, tags, model, models, model_overridden, params)
+      history_read, inputs, env_vars, metadata, tags, model, model_overridden, params,
+      max_nanousd)
     SELECT x.id, x.workspace_id, environment_id, prompt_id, version_id, tag, key_id,
       replayed_from, traceparent, CASE WHEN {later} THEN 'scheduled' ELSE 'queued' END, priority,
       greatest(run_at, now()), greatest(run_at, now()) + make_interval(secs => expires_in_s),
       deadline, max_duration_s, max_attempts, on_unknown_outcome, thread_id, channel, {turn},
       {needs_turn}, coalesce(history_read, false), inputs::json, decode(env_vars, 'base64'),
       metadata::jsonb, tags, model, models, coalesce(model_overridden, false), params::json
+      metadata::jsonb, tags, model, coalesce(model_overridden, false), params::json,
+      max_nanousd
     FROM {source} ORDER BY x.id
     ON CONFLICT (id) DO NOTHING"""
 
@@ -289,6 +295,7 @@ class Resolved(msgspec.Struct, frozen=True):
     published: bool
     max_queued_runs: int | None
     aliases: str | None
+    accounted: bool
 
 
 # `kind` says how a version is named: number, id, tag, pin or latest. A pin is that of the named
@@ -296,7 +303,7 @@ class Resolved(msgspec.Struct, frozen=True):
 _RESOLVE = f"""
 SELECT w.catalog_version, p.id, p.slug, v.id, v.number,
   CASE WHEN %(kind)s IN ('tag', 'pin') THEN %(selector)s END, v.body::text, e.id, e.name,
-  v.published_at IS NOT NULL, e.max_queued_runs, {aliases.AS_JSON}
+  v.published_at IS NOT NULL, e.max_queued_runs, {aliases.AS_JSON}, w.accounted
 FROM workspaces w
 LEFT JOIN prompts p ON p.workspace_id = w.id AND p.deleted_at IS NULL AND (p.slug = %(slug)s
   OR (p.id = coalesce((SELECT a.prompt_id FROM prompt_aliases a

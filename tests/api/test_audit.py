@@ -144,6 +144,23 @@ def _at_webhook(method: str, rest: str = "", body: Any = None) -> Prepare:
 
 
 # One way to make each operation change something, and the action that this is.
+async def _to_delete_environment_budget(client: httpx.AsyncClient, _deps: Deps) -> Call:
+    path = "/budgets/environments/production"
+    await client.put(path, json={"day": 5})
+    return "DELETE", path, None
+
+
+async def _to_set_key_budget(client: httpx.AsyncClient, _deps: Deps) -> Call:
+    key = await client.post("/keys", json={"name": "spender", "scopes": ["runs:read"]})
+    return "PUT", f"/budgets/keys/{key.json()['id']}", {"month": 5}
+
+
+async def _to_delete_key_budget(client: httpx.AsyncClient, deps: Deps) -> Call:
+    _, path, body = await _to_set_key_budget(client, deps)
+    await client.put(path, json=body)
+    return "DELETE", path, None
+
+
 CHANGES: dict[str, tuple[Action, Prepare]] = {
     "createPrompt": (Action.PROMPT_CREATED, _simply("POST", "/prompts", {"name": "New"})),
     "changePrompt": (
@@ -200,6 +217,13 @@ CHANGES: dict[str, tuple[Action, Prepare]] = {
         _simply("PUT", "/environments/production/variables/TOKEN", {"value": "CANARY" * 3}),
     ),
     "deleteVariable": (Action.VARIABLE_DELETED, _to_delete_variable),
+    "setEnvironmentBudget": (
+        Action.BUDGET_SET,
+        _simply("PUT", "/budgets/environments/production", {"day": 5}),
+    ),
+    "deleteEnvironmentBudget": (Action.BUDGET_DELETED, _to_delete_environment_budget),
+    "setKeyBudget": (Action.BUDGET_SET, _to_set_key_budget),
+    "deleteKeyBudget": (Action.BUDGET_DELETED, _to_delete_key_budget),
     "createWebhook": (
         Action.WEBHOOK_CREATED,
         _simply("POST", "/webhooks", {"url": URL, "headers": {"X-Token": "CANARY"}}),

@@ -213,6 +213,8 @@ class _Maker:
     async def environments(self) -> None:
         for name in (self.environment, self.other):
             await self.post("/environments", {"name": name})
+            budget = {"day": 10**9, "month": 10**10}
+            await self.post(f"/budgets/environments/{name}", budget, "PUT")
             for key in (self.variable, f"{self.variable}_2"):
                 path = f"/environments/{name}/variables/{key}"
                 await self.post(path, {"value": f"secret of {name}"}, "PUT")

@@ -15,7 +15,7 @@ from tests.architecture.source import CODE, dotted, modules
 HANDED = {"GiveUpError": 0, "_refused": 0, "broken": 0, "refused": 1, "unknown": 0}
 NAMED = frozenset({"code", "error_code", "attempt_error_code"})
 IN_SQL = re.compile(r"error_code = '(\w+)'|THEN '([a-z]+(?:_[a-z]+)+)'")
-WORD = re.compile(r"[a-z]+(?:_[a-z]+)*")
+WORD = re.compile(r"[a-z]+(?:_[a-z]+)*|[A-Z]+(?:_[A-Z]+)*")
 
 
 def leaves(kind: type[errors.AppError]) -> Iterator[type[errors.AppError]]:

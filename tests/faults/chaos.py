@@ -131,6 +131,7 @@ async def run(rig: Rig, plan: Plan, folder: Path) -> Result:
     traffic = Traffic(rig, fleet, plan.seed)
     faults = Faults(rig, fleet, tally)
     settings = {**SETTINGS, "data_dir": folder / "data"}
+    await rig.meter()
     await asyncio.gather(*(slot.start(settings, safe=True) for slot in fleet.slots))
     await traffic.prepare()
     watching = [asyncio.create_task(slot.watch()) for slot in fleet.slots]

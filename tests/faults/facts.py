@@ -121,6 +121,15 @@ class TryFact(msgspec.Struct, frozen=True):
     status_code: int | None
 
 
+class MoneyFact(msgspec.Struct, frozen=True):
+    """A place where two books do not say the same; there should be none."""
+
+    what: str
+    place: str
+    says: int | None
+    should_say: int | None
+
+
 class Facts(msgspec.Struct, frozen=True):
     """The whole store, as far as the referee looks."""
 
@@ -132,6 +141,7 @@ class Facts(msgspec.Struct, frozen=True):
     endpoints: Sequence[EndpointFact] = ()
     deliveries: Sequence[DeliveryFact] = ()
     tries: Sequence[TryFact] = ()
+    money: Sequence[MoneyFact] = ()
 
 
 _RUNS = """
@@ -160,6 +170,39 @@ _TRIES = """
 SELECT delivery_id, number, started_at, duration_ms, status_code FROM delivery_tries
 ORDER BY delivery_id, number
 """
+# Each pair of books that has to agree: ledger, attempts, runs, holds, accounts. What was charged
+# before the tables were emptied is the account's alone.
+_MONEY = """
+SELECT 'the ledger does not say what a call cost' AS what, a.run_id || '/' || a.number AS place,
+  l.amount::bigint AS says, -coalesce(a.cost_nanousd, 0) AS should_say
+FROM attempts a JOIN accounts m ON m.workspace_id = a.workspace_id AND m.metered
+  LEFT JOIN LATERAL (SELECT coalesce(sum(amount_nanousd), 0) AS amount FROM ledger
+    WHERE run_id = a.run_id AND attempt = a.number) AS l ON true
+WHERE l.amount <> -coalesce(a.cost_nanousd, 0)
+UNION ALL
+SELECT 'a call was charged twice', run_id || '/' || attempt, count(*), 1
+FROM ledger WHERE run_id IS NOT NULL GROUP BY run_id, attempt HAVING count(*) > 1
+UNION ALL
+SELECT 'a run does not say what its calls cost', r.id::text, r.cost_nanousd, c.cost
+FROM runs r JOIN LATERAL (SELECT sum(cost_nanousd)::bigint AS cost FROM attempts
+  WHERE run_id = r.id AND NOT late) AS c ON true
+WHERE r.finished_at IS NOT NULL AND coalesce(r.cost_nanousd, 0) <> coalesce(c.cost, 0)
+UNION ALL
+SELECT 'the balance is not the sum of the ledger', m.workspace_id::text, m.balance_nanousd,
+  (SELECT sum(amount_nanousd)::bigint FROM ledger WHERE workspace_id = m.workspace_id)
+FROM accounts m WHERE m.balance_nanousd <> (SELECT coalesce(sum(amount_nanousd), 0) FROM ledger
+  WHERE workspace_id = m.workspace_id)
+UNION ALL
+SELECT 'what is held is not the sum of the holds', m.workspace_id::text, m.held_nanousd,
+  (SELECT sum(amount_nanousd)::bigint FROM holds WHERE workspace_id = m.workspace_id)
+FROM accounts m WHERE m.held_nanousd <> (SELECT coalesce(sum(amount_nanousd), 0) FROM holds
+  WHERE workspace_id = m.workspace_id AND metered AND settled_at IS NULL)
+UNION ALL
+SELECT 'a call of which the cost is known still holds', h.run_id || '/' || h.attempt,
+  h.amount_nanousd, 0
+FROM holds h JOIN attempts a ON a.run_id = h.run_id AND a.number = h.attempt
+WHERE a.billed <> 'unknown' AND h.settled_at IS NULL
+"""
 
 Fact = TypeVar("Fact")
 
@@ -182,4 +225,5 @@ async def read(url: str) -> Facts:
             endpoints=await rows(_ENDPOINTS, EndpointFact),
             deliveries=await rows(_DELIVERIES, DeliveryFact),
             tries=await rows(_TRIES, TryFact),
+            money=await rows(_MONEY, MoneyFact),
         )

@@ -365,6 +365,12 @@ def _refused_means_absent(case: Case) -> Iterator[Violation]:
             yield Violation(25, "a submission was refused and stored", found)
 
 
+def _money_adds_up(case: Case) -> Iterator[Violation]:
+    for fact in case.facts.money:
+        found = {"place": fact.place, "says": fact.says, "should say": fact.should_say}
+        yield Violation(35, fact.what, found)
+
+
 _RULES: Sequence[Callable[[Case], Iterable[Violation]]] = (
     _accepted_is_durable,
     _nothing_is_forgotten,
@@ -386,6 +392,7 @@ _RULES: Sequence[Callable[[Case], Iterable[Violation]]] = (
     _vendors_wishes_are_kept,
     _disabled_endpoints_rest,
     _refused_means_absent,
+    _money_adds_up,
 )
 
 

@@ -8,6 +8,7 @@ from tests.faults import chaos
 from tests.faults.chaos_plan import MINIMA, PERIOD_S, RATES, Fault, Plan, What, draw
 from tests.faults.rig import Rig
 
+CHARGED = "SELECT count(*) AS calls FROM ledger WHERE run_id IN (SELECT id FROM runs)"
 KINDS = (
     What.KILL_WORKER,
     What.STOP_WORKER,
@@ -27,12 +28,14 @@ async def test_a_short_chaos_run_breaks_nothing(session_rig: Rig, tmp_path: Path
     faults = [Fault(number * 0.4, what, what.name) for number, what in enumerate(KINDS)]
     try:
         result = await chaos.run(session_rig, Plan(1, 4.0, faults, orders=30), tmp_path)
+        (paid,) = await session_rig.rows(CHARGED)
     finally:
         await session_rig.kill_all()
 
     assert [] == [line for line in result.lines() if line.startswith(("BROKEN", "WRONG"))]
     assert set(KINDS) <= set(result.tally.done)
     assert sum(result.runs.values()) >= 20
+    assert paid["calls"] >= 10  # or the books agree because nothing is in them
 
 
 @pytest.mark.parametrize("seed", range(20))

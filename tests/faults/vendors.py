@@ -8,7 +8,8 @@ from tests import vendors
 from tests.vendors import Step, VendorServer, answers, fails
 
 THEN = "-then-"
-MODEL = "openai/mock-"
+PRICED = "gpt-5-nano-"  # whatever begins like this has a price
+MODEL = f"openai/{PRICED}mock-"
 NO_QUOTA = fails(429, code="insufficient_quota", message="You exceeded your current quota.")
 
 
@@ -19,7 +20,7 @@ def model_of(*steps: str) -> str:
 
 def step_of(model: str, number: int) -> str:
     """The step's name for a run's call, counted from one."""
-    names = model.removeprefix("mock-").split(THEN)
+    names = model.removeprefix(PRICED).removeprefix("mock-").split(THEN)
     return names[min(number, len(names)) - 1]
 
 
@@ -30,7 +31,7 @@ class ScriptedVendors(VendorServer):
     """
 
     def _next_step(self, run_id: str, model: str) -> Step:
-        if not model.startswith("mock-"):
+        if not model.removeprefix(PRICED).startswith("mock-"):
             return super()._next_step(run_id, model)
         name = step_of(model, 1 + len(self.calls_of(run_id)))
         if name.startswith("slow-"):

@@ -281,14 +281,14 @@ def test_an_interrupted_run_goes_back_unless_its_call_may_have_been_carried_out(
     [("canceled", "canceled", None), ("exhausted", "failed", "attempts_exhausted")],
 )
 def test_a_refused_intent_ends_the_run(reason: str, status: str, code: str | None) -> None:
-    outcome = outcomes.of_refusal(_run(), Refusal(reason))
+    outcome = outcomes.of_refusal(_run(), Refusal(reason), 1)
 
     assert outcome is not None
     assert (status, code, 0) == (outcome.status, outcome.error_code, outcome.attempt)
 
 
 def test_a_lost_claim_is_nobodys_business_any_more() -> None:
-    assert outcomes.of_refusal(_run(), Refusal("lost")) is None
+    assert outcomes.of_refusal(_run(), Refusal("lost"), 1) is None
 
 
 @pytest.mark.parametrize(

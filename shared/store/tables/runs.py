@@ -151,7 +151,7 @@ class RunRow(Table, table=True):
         Index(
             "ix_runs_budget_hold",
             "workspace_id",
-            "id",
+            "available_at",
             postgresql_where=text("status = 'queued' AND status_reason = 'budget_hold'"),
         ),
         Index(
@@ -268,6 +268,7 @@ class AttemptRow(Table, table=True):
         one_of("billed", Billed),
         CheckConstraint("number > 0", name="numbered_from_one"),
         CheckConstraint("(outcome IS NULL) = (finished_at IS NULL)", name="closed_iff_outcome"),
+        Index("ix_attempts_workspace_id_started_at", "workspace_id", "started_at"),
         {"postgresql_with": {"fillfactor": "70"}},
     )
 

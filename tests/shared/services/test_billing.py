@@ -3,15 +3,21 @@
 from datetime import datetime
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 
 from shared.deps import Deps
 from shared.domain import credits as rules
-from shared.errors import NotFoundError, UnacceptableError
+from shared.domain.submissions import Submission
+from shared.errors import CreditsExhaustedError, NotFoundError, UnacceptableError
 from shared.ids import WorkspaceId, new_id
-from shared.services import billing
-from tests.factories import Tenant
+from shared.services import billing, submissions
+from shared.services.submissions import Request
+from tests.factories import Tenant, a_prompt
+
+BODY = {"inputs": {"name": "Ada"}}
+CAPS = "SELECT max_nanousd FROM runs"
 
 LINES = "SELECT kind, amount_nanousd, comment, created_at FROM ledger ORDER BY id"
 SUMS = """
@@ -93,3 +99,52 @@ async def test_nobody_is_given_anything_under_an_unknown_id(deps: Deps, tenant: 
 )
 def test_credits_are_truncated(nanousd: int, shown: int) -> None:
     assert shown == rules.credits_of(nanousd)
+
+
+async def test_nothing_is_taken_where_nothing_is_left_to_spend(
+    client: httpx.AsyncClient, deps: Deps, tenant: Tenant
+) -> None:
+    await a_prompt(deps, tenant)
+    runs = "/prompts/greeting/1/runs"
+    first = await client.post(runs, json=BODY, headers={"Idempotency-Key": "one"})
+
+    await billing.meter(deps, tenant.workspace_id, metered=True)
+    refused = await client.post(runs, json=BODY)
+    repeated = await client.post(runs, json=BODY, headers={"Idempotency-Key": "one"})
+    batch = await client.post(
+        "/runs/batch", json={"runs": [{"prompt": "greeting", "version": "1"} | BODY]}
+    )
+    await billing.grant(deps, tenant.workspace_id, 1, "the last one")
+    accepted = await client.post(runs, json=BODY)
+
+    assert (403, "quota_exceeded") == (refused.status_code, refused.json()["code"])
+    assert (403, "quota_exceeded") == (batch.status_code, batch.json()["code"])
+    assert (first.json()["id"], 200) == (repeated.json()["id"], accepted.status_code)
+
+
+async def test_the_flows_door_says_402(deps: Deps, tenant: Tenant) -> None:
+    await a_prompt(deps, tenant)
+    await billing.meter(deps, tenant.workspace_id, metered=True)
+    asked = Request(
+        slug="greeting",
+        version="1",
+        body=Submission(inputs={"name": "Ada"}),
+        ends_at=float("inf"),
+        says_402=True,
+    )
+
+    with pytest.raises(CreditsExhaustedError) as refused:
+        await submissions.submit(deps, tenant.principal, asked)
+
+    assert (402, "credits_exhausted") == (refused.value.status, refused.value.code)
+
+
+async def test_a_replay_may_cost_no_more_than_its_run(
+    client: httpx.AsyncClient, deps: Deps, tenant: Tenant
+) -> None:
+    await a_prompt(deps, tenant)
+    made = await client.post("/prompts/greeting/1/runs", json=BODY | {"maxRequestCostCredits": 7})
+
+    await client.post(f"/runs/{made.json()['id']}/replay", json={})
+
+    assert [(7_000,), (7_000,)] == list(await deps.store.fetch(CAPS, {}))

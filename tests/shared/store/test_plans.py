@@ -10,6 +10,7 @@ import pytest
 import migrations
 from cli.embedded import EmbeddedServers
 from shared.store import (
+    charging,
     claiming,
     closing,
     database,
@@ -20,11 +21,13 @@ from shared.store import (
     sweeping,
 )
 
-GROWING = {"runs", "attempts", "events", "deliveries", "delivery_tries"}
+GROWING = {"runs", "attempts", "events", "deliveries", "delivery_tries", "holds"}
 HOT = {
     "claim": claiming._CLAIM,  # noqa: SLF001 (the statements are what is tested)
     "intend": claiming._INTENT,  # noqa: SLF001
     "settle": ending._SETTLE,  # noqa: SLF001
+    "intend what is paid for": charging._INTEND,  # noqa: SLF001
+    "settle what is paid for": charging._SETTLE,  # noqa: SLF001
     "record": deliveries._RECORD_NO_FAILURE,  # noqa: SLF001
 }
 # Of an environment whatever is live, be it ever so little beside what has ended.
