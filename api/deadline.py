@@ -12,10 +12,15 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from litestar.types.asgi_types import Message
 
 from api import errors
-from shared.errors import AppError, OutcomeUnknownError, UnavailableError
+from shared.errors import (
+    AppError,
+    OutcomeUnknownError,
+    RunUnfinishedError,
+    UnavailableError,
+)
 
 GRACE_S = 0.1
-_HARMLESS_POSTS = ("/runs", "/preview")
+_HARMLESS_POSTS = ("/runs", "/preview", "/inference")
 # A submission says when it begins to store; until then it is harmless. A preview stores nothing.
 LIMIT = "limit"
 """In `scope["state"]`: the request's `Limit`."""
@@ -30,6 +35,7 @@ class Limit:
         self.ends_at = self._loop.time() + seconds
         self._timer = self._loop.call_at(self.ends_at + GRACE_S, give_up)
         self.stored_as: str | None = None
+        self.accepted_as: str | None = None  # a run that is there: late means only not over yet
 
     def stores(self, run_id: str) -> None:
         """From now on a run of this id may be there: nobody may say that nothing was stored."""
@@ -59,9 +65,7 @@ class Deadline:
         method, path = scope["method"], scope["path"]
         harmless = method == "GET" or (method == "POST" and path.endswith(_HARMLESS_POSTS))
         answer = _Once(send, scope["state"]["request_id"], harmless=harmless)
-        limit = scope["state"][LIMIT] = Limit(
-            self._seconds, lambda: answer.give_up(limit.stored_as)
-        )
+        limit = scope["state"][LIMIT] = Limit(self._seconds, lambda: answer.give_up(limit))
         try:
             await self._app(scope, receive, answer)
         finally:
@@ -85,12 +89,14 @@ class _Once:
         self._started = True
         await self._send(message)
 
-    def give_up(self, stored_as: str | None) -> None:
+    def give_up(self, limit: Limit) -> None:
         if not self._started:
             self._started = True
             error: AppError
-            if stored_as is not None:
-                error = OutcomeUnknownError(stored_as)
+            if limit.accepted_as is not None:
+                error = RunUnfinishedError(limit.accepted_as)
+            elif limit.stored_as is not None:
+                error = OutcomeUnknownError(limit.stored_as)
             elif self._harmless:
                 error = UnavailableError("This took too long; nothing was stored.")
             else:

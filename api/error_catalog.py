@@ -1,4 +1,4 @@
-"""Every stable error code, in words: what it means and what helps.
+"""Every stable error code of a request, in words: what it means and what helps.
 
 `/docs/errors`, the OpenAPI document and `docs/reference/errors.md` are made from this; a test
 holds it against the code.
@@ -49,11 +49,16 @@ REQUEST_ERRORS: tuple[RequestError, ...] = (
         "Send `Authorization: Bearer rl_…` with a key that is neither revoked nor expired.",
     ),
     RequestError(
+        "COST_LIMIT_EXCEEDED",
+        402,
+        "The next call of a flow's run might have cost more than the run may; it was not made.",
+        "Allow the run more, or ask for less; `runId` is the run with the calls it made.",
+    ),
+    RequestError(
         "credits_exhausted",
         402,
         "The workspace has nothing left to spend.",
         "Top up; trying again without that is pointless.",
-        reserved=True,
     ),
     RequestError(
         "environment_forbidden",
@@ -82,7 +87,7 @@ REQUEST_ERRORS: tuple[RequestError, ...] = (
     RequestError(
         "quota_exceeded",
         403,
-        "As many runs wait in the environment as may (its `limits.queuedRuns`, or the server's), or "
+        "As many runs wait in the environment as may (`limits.queuedRuns`, or the server's), or "
         "nothing is left to spend of the workspace's credits or of a budget; `detail` says which.",
         "Wait until some have started or for the budget's next day or month, raise the limit or "
         "the budget, or ask the operator for credits.",
@@ -176,6 +181,12 @@ REQUEST_ERRORS: tuple[RequestError, ...] = (
         409,
         "Neither the environment nor the default one pins a version of the prompt.",
         "Pin one in the environment, or name the version to run.",
+    ),
+    RequestError(
+        "run_stopped",
+        409,
+        "The run of a flow was canceled, or its time was over: it has no answer.",
+        "Read `runError`, and the run by `runId`; submit it again where that makes sense.",
     ),
     RequestError(
         "slug_taken",
@@ -299,6 +310,12 @@ REQUEST_ERRORS: tuple[RequestError, ...] = (
         "Give every input that `errors` names.",
     ),
     RequestError(
+        "run_refused",
+        422,
+        "The run of a flow was accepted and then could not be carried out as it was asked for.",
+        "Read `runError`: a key is missing, say, or the template renders to too much.",
+    ),
+    RequestError(
         "template_limit",
         422,
         "A template, or what it renders to, is over a limit.",
@@ -342,9 +359,21 @@ REQUEST_ERRORS: tuple[RequestError, ...] = (
         "Read the run by the id in `detail`, or submit again with the same `Idempotency-Key`.",
     ),
     RequestError(
+        "run_failed",
+        502,
+        "The run of a flow was given up: the provider failed, or we did.",
+        "Read `runError`; `runId` is the run with all its attempts.",
+    ),
+    RequestError(
         "unavailable",
         503,
         "Something the request depends on is away, and certainly nothing was stored.",
         "Try again after `Retry-After`.",
+    ),
+    RequestError(
+        "run_unfinished",
+        504,
+        "The run of a flow takes longer than a request may. It goes on.",
+        "Read the run by `runId`, or ask again with the same `Idempotency-Key`.",
     ),
 )

@@ -11,9 +11,11 @@ from litestar.exceptions import (
     ValidationException,
 )
 from litestar.types import Send
+from msgspec import UNSET, UnsetType
 
 from api.strict_json import pointer
 from shared import log
+from shared.domain.flow_answers import RunFailure
 from shared.errors import (
     AppError,
     BadRequestError,
@@ -23,6 +25,7 @@ from shared.errors import (
     NotFoundError,
     OutcomeUnknownError,
     RateLimitedError,
+    RunError,
     TooLargeError,
     UnacceptableError,
     UnauthorizedError,
@@ -46,7 +49,10 @@ class _Flaw(msgspec.Struct, frozen=True):
 
 
 class Problem(msgspec.Struct, frozen=True, rename="camel"):
-    """The body of every error. `error` repeats `detail` for clients of the prompts door."""
+    """The body of every error. `error` repeats `detail` for clients of the prompts door.
+
+    `runId` and `runError` are there where the error is about a run that was accepted.
+    """
 
     type: str
     title: str
@@ -56,6 +62,8 @@ class Problem(msgspec.Struct, frozen=True, rename="camel"):
     request_id: str
     errors: tuple[_Flaw, ...]
     error: str
+    run_id: str | UnsetType = UNSET
+    run_error: RunFailure | UnsetType = UNSET
 
 
 def problem(error: AppError, request_id: str) -> bytes:
@@ -70,8 +78,15 @@ def problem(error: AppError, request_id: str) -> bytes:
             request_id=request_id,
             errors=tuple(_Flaw(flaw.pointer, flaw.message) for flaw in error.flaws),
             error=error.detail,
+            run_id=error.run_id if isinstance(error, RunError | OutcomeUnknownError) else UNSET,
+            run_error=_why(error),
         )
     )
+
+
+def _why(error: AppError) -> RunFailure | UnsetType:
+    why = error.why if isinstance(error, RunError) else None
+    return why if isinstance(why, RunFailure) else UNSET
 
 
 async def send_problem(send: Send, error: AppError, request_id: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from api import flow_examples
+from api import flow_examples, flow_wording
 from api.error_catalog import RequestError
 from shared.errors import AppError
 
@@ -39,7 +39,7 @@ _MAIN: dict[str, Any] = {
 _SYSTEM: dict[str, Any] = {"systemInstruction": "You greet people in one short sentence."}
 
 # Bodies to try as they stand, by operation.
-_REQUESTS: Mapping[str, Any] = {
+_REQUESTS: Mapping[str, Any] = flow_wording.REQUESTS | {
     **flow_examples.REQUESTS,
     "submitRun": {"inputs": {"name": "Ada"}, "priority": "onsite", "metadata": {"user": "42"}},
     "previewRun": {"inputs": {"name": "Ada"}, "params": {"maxCompletionTokens": 100}},
@@ -156,7 +156,7 @@ _DIFF = """--- 2/templates/main/messages/0/content
 +Greet {{ name }}.
 \\ No newline at end of file
 """
-_OF_SCHEMA: Mapping[tuple[str, str], Any] = {
+_OF_SCHEMA: Mapping[tuple[str, str], Any] = flow_wording.OF_SCHEMA | {
     **flow_examples.OF_SCHEMA,
     ("AcceptedLinks", "promptRun"): f"/api/v1/promptruns/{_RUN}",
     ("AcceptedRun", "status"): "queued",
@@ -290,9 +290,8 @@ EVENTS: tuple[Event, ...] = (
 
 def request(operation: str, schema: Mapping[str, Any], components: Mapping[str, Any]) -> Any:
     """A body for an operation: written by hand, else made from what the schema requires."""
-    if operation in _REQUESTS:
-        return _REQUESTS[operation]
-    return of(schema, components, only_required=True)
+    found = _REQUESTS.get(operation)
+    return of(schema, components, only_required=True) if found is None else found
 
 
 def of(

@@ -95,6 +95,7 @@ def body_rules(settings: Settings) -> RuleFor:
     posts = {
         "batch": batch,
         "runs": large,
+        "inference": large,
         "preview": large,
         "versions": large,
         "cancel": _NO_BODY,

@@ -15,7 +15,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import QueryParameter
 from litestar.routes import HTTPRoute
 
-from api import errors, examples, hook_shapes, shapes, wording
+from api import errors, examples, flow_wording, hook_shapes, shapes, wording
 from api.auth import SCOPE
 from api.conditions import EXPECTED
 from api.error_catalog import REQUEST_ERRORS, RequestError
@@ -41,6 +41,8 @@ NOUNS = (
 _NOUN_OF = {
     "previews": "runs",
     "run_lists": "runs",
+    "flow_runs": "flows",
+    "inference": "flows",
     "pins": "environments",
 }  # modules that share a noun
 _PATH_PARAMETER = re.compile(r"\{(\w+)\}")
@@ -73,6 +75,7 @@ _ANSWERS: Mapping[str, Mapping[int, type | None]] = {
     "testWebhook": {202: hook_shapes.Delivery},
     "listEvents": {200: hook_shapes.EventList},
     "listMessages": {200: shapes.MessageList},
+    **flow_wording.ANSWERS,
     "cancelRun": {202: shapes.Run, 200: shapes.Run},
 }
 _KEY = (
@@ -91,6 +94,8 @@ _HEADERS: Mapping[str, tuple[tuple[str, str], ...]] = {
         _TRACE,
     ),
     "replayRun": (_KEY, _TRACE),
+    "runFlow": (_KEY, _TRACE, *flow_wording.HEADERS),
+    "runInference": (_KEY, _TRACE, *flow_wording.HEADERS),
     "submitBatch": (_TRACE,),
     "readRun": (("If-None-Match", "The `ETag` of an earlier answer: 304 if nothing changed."),),
 }
@@ -112,6 +117,9 @@ _BODY_STATUSES = frozenset({413, 415, 422})
 _OTHER_STATUSES: Mapping[str, frozenset[int]] = {
     "listEvents": frozenset({409, 422}),
     "diffEnvironments": frozenset({404}),
+    "listParameters": frozenset({409, 422}),
+    "runFlow": frozenset({402, 502, 504}),
+    "runInference": frozenset({402, 502, 504}),
 }
 
 

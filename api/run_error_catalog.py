@@ -1,4 +1,4 @@
-"""Every code of a run's `error`: whose fault it is, and what it means."""
+"""Every stable error code of runs and their attempts, in words; see `error_catalog`."""
 
 from typing import NamedTuple
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from api import flow_wording
+
 PARAMETERS: Mapping[str, str] = {
     "alias": "The alias: one word of letters, digits, `_`, `.` and `-`.",
     "a": "The version before: its number (a draft's too), a tag, `__latest__` or its id.",
@@ -121,6 +123,8 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         "one for each run: by chance, by `weights`, or in turn.",
         "weights": "For `WeightedRandom`: one number for each model, in their order.",
     },
+    "FlowRequest": flow_wording.REQUEST,
+    "InferenceRequest": flow_wording.INFERENCE,
     "Batch": {"runs": "1 to 1,000 of them; all are accepted, or none."},
     "BatchItem": {
         **_SUBMISSION,

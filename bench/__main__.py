@@ -18,6 +18,7 @@ PARTS = (
     "dispatch",
     "latency",
     "lanes",
+    "flows",
     "scale",
     "bulk",
     "recovery",

@@ -123,7 +123,9 @@ class Deps:
     submissions: Batcher[NewRun, Stored | Stale | Taken]
     rings: Batcher[Ring, None]
     announcements: Batcher[RunId, None]
-    versions: Recent[VersionId, CompiledVersion] = field(default_factory=lambda: Recent(2_000))
+    versions: Recent[tuple[VersionId, str | None], CompiledVersion] = field(
+        default_factory=lambda: Recent(2_000)
+    )
     targets: Recent[UUID, dict[tuple[str, str, str | None], Target]] = field(
         default_factory=lambda: Recent(2_000)
     )
@@ -134,13 +136,19 @@ class Deps:
     backlogs: Recent[UUID, Backlog] = field(default_factory=lambda: Recent(10_000))
     prices: Later[PriceBook] = field(default_factory=lambda: Later(PriceBook))
 
-    async def compiled(self, version_id: VersionId, body: str | None = None) -> CompiledVersion:
-        """A version split for rendering; read from the store unless known or given."""
-        found = self.versions.get(version_id)
+    async def compiled(
+        self, version_id: VersionId, body: str | None = None, *, entrypoint: str | None = None
+    ) -> CompiledVersion:
+        """A version split for rendering; read from the store unless known or given.
+
+        Raises `UnacceptableError` for an entrypoint that it does not have.
+        """
+        key = (version_id, entrypoint)
+        found = self.versions.get(key)
         if found is None:
             body = body or await reading.version_body(self.store, version_id)
-            found = versions.compile_version(versions.from_json(body))
-            self.versions.put(version_id, found)
+            found = versions.compile_version(versions.from_json(body), entrypoint)
+            self.versions.put(key, found)
         return found
 
 

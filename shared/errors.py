@@ -15,7 +15,9 @@ AppError
 ├── UnacceptableError 422          one leaf for each stable code
 ├── RateLimitedError 429
 ├── UnavailableError 503
-└── OutcomeUnknownError 500
+├── OutcomeUnknownError 500
+└── RunError                       RunOverLimitError 402, RunStoppedError 409, RunRefusedError 422,
+                                   RunFailedError 502, RunUnfinishedError 504
 """
 
 from collections.abc import Sequence
@@ -220,3 +222,59 @@ class OutcomeUnknownError(AppError):
             "again with the same Idempotency-Key."
         )
         self.run_id = run_id
+
+
+class RunError(AppError):
+    """A run that was accepted and has no answer; `why` is its own error, where it has one."""
+
+    status = 502
+    code = "run_failed"
+    title = "The run failed"
+
+    def __init__(self, run_id: str, detail: str, why: object = None) -> None:
+        super().__init__(detail)
+        self.run_id = run_id
+        self.why = why
+
+
+class RunFailedError(RunError):
+    """The provider failed, or we did, and nothing is tried any more."""
+
+
+class RunRefusedError(RunError):
+    """The run could not be carried out as it was asked for."""
+
+    status = 422
+    code = "run_refused"
+    title = "The run cannot be carried out"
+
+
+class RunOverLimitError(RunError):
+    """The run's next call might have cost more than the run may; it was not made."""
+
+    status = 402
+    code = "COST_LIMIT_EXCEEDED"  # spelled as PromptShuttle's clients compare it
+    title = "The run would cost more than it may"
+
+
+class RunStoppedError(RunError):
+    """The run was canceled, or its time was over."""
+
+    status = 409
+    code = "run_stopped"
+    title = "The run was stopped"
+
+
+class RunUnfinishedError(RunError):
+    """The run takes longer than its request may; it goes on."""
+
+    status = 504
+    code = "run_unfinished"
+    title = "The run is not over yet"
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(
+            run_id,
+            f"The run {run_id} was accepted, and how it ends is not known here yet: read it by its "
+            "id, or ask again with the same Idempotency-Key.",
+        )

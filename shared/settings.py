@@ -266,6 +266,9 @@ class Settings(BaseSettings):
         default=1000, description="Requests that may wait for runs at once, a process."
     )
     wait_max_s: PositiveInt = Field(default=60, description="Longest `?wait` and `Prefer: wait`.")
+    flow_wait_s: PositiveFloat = Field(
+        default=600, description="Longest wait of a request for its run of a flow; then 504."
+    )
     key_cache_s: PositiveFloat = Field(
         default=4, description="How long a checked API key is trusted without a look-up."
     )

@@ -132,6 +132,7 @@ def settings(migrated_url: str, redis_url: str) -> Settings:
         rate_requests_per_minute=0,
         rate_failures_per_minute=0,
         retry_backoff_s=0.02,
+        flow_wait_s=0.2,  # in most tests nobody works
         lease_s=2,
         renew_s=0.4,
         self_fence_s=1.6,

@@ -95,6 +95,6 @@ def _of_intents(write: watching.Announce) -> Batcher[Intent, int | Refusal]:
 def _of_outcomes(write: watching.Settle) -> Batcher[Outcome, Moved]:
     return Batcher(
         watching.settling(write),
-        size_of=lambda outcome: 2 * len(outcome.output or "") + 1024,
+        size_of=lambda outcome: 2 * ending.size_of(outcome) + 1024,
         is_shared=database.concerns_all,
     )

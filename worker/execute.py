@@ -22,7 +22,7 @@ from shared.domain.states import ErrorOrigin, Lane, Memory, RunStatus
 from shared.ids import RunId
 from shared.queue.port import Ring
 from shared.services import rings
-from shared.store import claiming, database
+from shared.store import claiming, database, ending
 from shared.store.claiming import ClaimedRun, Intent, Later, Refusal, Unknown
 from shared.store.ending import DueDelivery, Moved, Outcome
 from worker import chain, outcomes, payment, watching
@@ -236,6 +236,7 @@ class Executor:
             timeout_s=timeout_s,
             traceparent=run.traceparent,
             tools=plan.template.tools,
+            keeps_answer=run.flow is not None,
         )
         call.sent = True
         try:
@@ -364,7 +365,7 @@ class Executor:
 
         That is for the process's end, and for when more is waiting than memory should hold.
         """
-        size = len(outcome.output or "")
+        size = ending.size_of(outcome)
         self.held_bytes += size
         wait_s = AGAIN_S
         try:

@@ -60,6 +60,7 @@ def answered(
         billed=Billed.YES.value,
         usage=usage,
         usage_raw=completion.usage_raw.decode("utf-8", "replace"),
+        verbatim=completion.verbatim,
         attempt_cost=None if cost is None else money.cost_json(cost),
         attempt_cost_nanousd=None if cost is None else cost.total,
         price_version=None if prices is None else prices.version,

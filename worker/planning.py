@@ -7,13 +7,15 @@ from uuid import UUID
 import msgspec
 
 from shared.deps import Deps, Recent
-from shared.domain import calls, versions
-from shared.domain.completions import Message, ModelParams
+from shared.domain import calls, flow_runs, versions
+from shared.domain.completions import Message, ModelParams, RunParams
+from shared.domain.formats import ResponseFormat
 from shared.domain.history import History
 from shared.domain.models import ModelName
 from shared.domain.schemas import SchemaError
 from shared.domain.states import ErrorOrigin
 from shared.domain.templates import TemplateError
+from shared.domain.tools import EmitTool
 from shared.domain.versions import CompiledVersion, TemplateBody
 from shared.ids import VersionId
 from shared.store import history, reading
@@ -27,10 +29,9 @@ from worker.providers.base import Provider
 from worker.providers.registry import Providers
 
 _inputs = msgspec.json.Decoder(dict[str, str])
-_params = msgspec.json.Decoder(ModelParams)
+_params = msgspec.json.Decoder(RunParams)
 _messages = msgspec.json.Decoder(tuple[Message, ...])
-_AGAIN_WITH_TOOLS = "Your answer cannot be used. Answer again, in full, with all calls of tools."
-_AGAIN = "Your answer cannot be used. Answer again: the whole JSON document, and nothing else."
+_Asked = tuple[VersionId, ResponseFormat, tuple[EmitTool, ...]]
 
 
 class Access(msgspec.Struct, frozen=True):
@@ -81,7 +82,7 @@ class Planner:
         self._deps = deps
         self._providers = providers
         self._variables: Recent[UUID, tuple[int, Mapping[str, bytes]]] = Recent(1_000)
-        self._checks: Recent[VersionId, Checks] = Recent(1_000)
+        self._checks: Recent[_Asked, Checks] = Recent(1_000)
 
     async def plan(self, run: ClaimedRun, wait_s: Callable[[Circuit], float]) -> Plan | Wait:
         """Choose the model, and put together what its call needs.
@@ -90,10 +91,10 @@ class Planner:
         over, and so are fallbacks nobody here has a key for; where that leaves none, the run waits
         for the first that may be probed. Raises `GiveUpError`.
         """
-        compiled = await patiently(lambda: self._deps.compiled(run.version_id))
-        own = _render(compiled, _inputs.decode(run.inputs))
-        checks = self._checks_of(run, compiled.settings)
+        compiled, said_beside = await self._compiled(run)
+        own = (*_render(compiled, _inputs.decode(run.inputs)), *said_beside)
         template, waits, unusable = compiled.settings, [], None
+        checks = self._checks_of(run, template)
         history_from, said = await self._history(run, template.history)
         models = chain.models_of(run, template)
         for name in chain.standing(run, models):
@@ -122,16 +123,27 @@ class Planner:
             raise unusable
         return Wait(min(waits))
 
+    async def _compiled(self, run: ClaimedRun) -> tuple[CompiledVersion, tuple[Message, ...]]:
+        """The version as the run wants it, and the messages that go behind its own."""
+        if run.flow is None:
+            return await patiently(lambda: self._deps.compiled(run.version_id)), ()
+        part = flow_runs.read_part(run.flow)
+        compiled = await patiently(
+            lambda: self._deps.compiled(run.version_id, entrypoint=part.entrypoint)
+        )
+        return flow_runs.with_format(compiled, part), part.messages
+
     def _checks_of(self, run: ClaimedRun, template: TemplateBody) -> Checks:
-        """What the answer is held against; compiled once for a version."""
-        checks = self._checks.get(run.version_id)
+        """What the answer is held against; compiled once for a version and what is asked of it."""
+        key = (run.version_id, template.response_format, template.tools)
+        checks = self._checks.get(key)
         if checks is None:
             try:
                 checks = Checks(template)
             except SchemaError as error:
                 text, origin = str(error), ErrorOrigin.TEMPLATE
                 raise GiveUpError("response_format_invalid", text, origin) from error
-            self._checks.put(run.version_id, checks)
+            self._checks.put(key, checks)
         return checks
 
     async def _access(self, run: ClaimedRun, model: ModelName) -> Access:
@@ -198,6 +210,4 @@ def _correction(run: ClaimedRun, template: TemplateBody) -> tuple[Message, ...]:
     """What a vendor is told when its answer was not what the template wants."""
     if run.tried is None or (miss := chain.miss_of(run)) is None:
         return ()
-    answer, why = miss
-    told = Message("user", f"{why}\n{_AGAIN_WITH_TOOLS if template.tools else _AGAIN}")
-    return (Message("assistant", answer), told) if answer.strip() else (told,)
+    return calls.correction(*miss, with_tools=bool(template.tools))

@@ -1,6 +1,5 @@
 """Runs: submit through the prompts door, read through both, cancel."""
 
-import re
 from typing import Annotated, Any
 
 import msgspec
@@ -9,7 +8,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED, HTTP_304_NOT_MODIFIED
 
-from api import answers, conditions, preferences
+from api import answers, conditions, preferences, submitting
 from api.auth import SCOPE
 from api.deadline import LIMIT
 from api.rates import COUNTS, Counts
@@ -25,10 +24,6 @@ from shared.services.keys import Principal
 from shared.services.replays import Replay
 from shared.services.submissions import Accepted
 from shared.store import reading
-
-# Version 00 of W3C Trace Context; a malformed one is ignored, as the recommendation asks.
-_TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 
 @post(
@@ -52,7 +47,7 @@ async def submit_run(  # noqa: PLR0913, PLR0917 (what Litestar injects)
     time is, and holds the run as it is then.
     """
     wait_s = _preferred_wait_s(request, deps)
-    wanted = _request(request, data, slug, version)
+    wanted = submitting.request(request, data, slug, version)
     accepted = await submissions.submit(deps, principal, wanted)
     body, headers = _accepted(accepted)
     if wait_s is not None:
@@ -78,7 +73,7 @@ async def replay_run(
     """Submit a new run with what the old one was asked for; it says where it comes from."""
     found = _run_id(run_id)
     empty = Submission(inputs={})
-    wanted = _request(request, empty, "", "")
+    wanted = submitting.request(request, empty, "", "")
     accepted = await replays.replay(deps, principal, found, data, wanted)
     body, headers = _accepted(accepted)
     return answers.document(body, headers=headers)
@@ -99,7 +94,7 @@ async def submit_batch(
     """Accept 1 to 1,000 runs in one transaction: all of them, or none."""
     state = request.scope["state"]
     documents = state["document"]["runs"]
-    traceparent = _traceparent(request)
+    traceparent = submitting.traceparent(request)
     wanted = [
         submissions.Request(
             slug=item.prompt,
@@ -159,25 +154,6 @@ async def cancel_run(
     text, stopping = await runs.cancel(deps, principal, _run_id(run_id))
     status = HTTP_202_ACCEPTED if stopping else HTTP_200_OK
     return answers.written(text.encode(), status)
-
-
-def _request(
-    request: Request[Any, Any, Any], body: Submission, slug: str, version: str
-) -> submissions.Request:
-    state, path = request.scope["state"], request.scope["path"]
-    key = _idempotency_key(request)
-    return submissions.Request(
-        slug=slug,
-        version=version,
-        body=body,
-        ends_at=state[LIMIT].ends_at,
-        idempotency_key=key,
-        fingerprint=None
-        if key is None
-        else submissions.fingerprint("POST", path, state["document"]),
-        traceparent=_traceparent(request),
-        stores=state[LIMIT].stores,
-    )
 
 
 def _accepted(accepted: Accepted) -> tuple[dict[str, Any], dict[str, str]]:
@@ -245,13 +221,6 @@ def _run_id(text: str) -> RunId:
     return RunId(found)
 
 
-def _idempotency_key(request: Request[Any, Any, Any]) -> str | None:
-    key = request.headers.get("idempotency-key")
-    if key is not None and not _KEY.fullmatch(key):
-        raise BadRequestError("An Idempotency-Key is 1 to 255 printable ASCII characters.")
-    return key
-
-
 def _item_fingerprint(item: BatchItem, document: dict[str, Any]) -> bytes | None:
     """The fingerprint that the same submission would have by itself."""
     if item.idempotency_key is None:
@@ -260,11 +229,6 @@ def _item_fingerprint(item: BatchItem, document: dict[str, Any]) -> bytes | None
     body = {name: value for name, value in document.items() if name not in beside}
     path = f"/api/v1/prompts/{item.prompt}/{item.version}/runs"
     return submissions.fingerprint("POST", path, body)
-
-
-def _traceparent(request: Request[Any, Any, Any]) -> str | None:
-    given = request.headers.get("traceparent", "")
-    return given if _TRACEPARENT.fullmatch(given) else None
 
 
 HANDLERS = [submit_run, replay_run, submit_batch, read_prompt_run, read_run, cancel_run]

@@ -16,6 +16,11 @@ from shared.domain.versions import TemplateBody
 from shared.errors import Flaw
 
 ANTHROPIC_MAX_TOKENS = 8192  # its API wants a number; what every current model accepts
+MISSED = "schema_mismatch"
+"""The error code of an attempt whose answer is not what its `responseFormat` wants."""
+
+_AGAIN = "Your answer cannot be used. Answer again: the whole JSON document, and nothing else."
+_AGAIN_WITH_TOOLS = "Your answer cannot be used. Answer again, in full, with all calls of tools."
 
 
 class Asked(Protocol):
@@ -58,8 +63,16 @@ def params_of(template: TemplateBody, overrides: ModelParams | None) -> ModelPar
 
 def with_history(own: tuple[Message, ...], history: Sequence[Message]) -> tuple[Message, ...]:
     """The messages to send: what the thread held before goes behind the system text."""
+    if not history:
+        return own
     system = tuple(message for message in own if message.role == "system")
-    return (*system, *history, *own[len(system) :])
+    return (*system, *history, *(message for message in own if message.role != "system"))
+
+
+def correction(answer: str, why: str, *, with_tools: bool) -> tuple[Message, ...]:
+    """What a vendor is told when its answer was not what the template wants."""
+    told = Message("user", f"{why}\n{_AGAIN_WITH_TOOLS if with_tools else _AGAIN}")
+    return (Message("assistant", answer), told) if answer.strip() else (told,)
 
 
 def input_tokens(messages: Sequence[Message], template: TemplateBody) -> int:
@@ -76,11 +89,16 @@ def input_tokens(messages: Sequence[Message], template: TemplateBody) -> int:
     return -(-size // BYTES_PER_TOKEN) + TOKENS_PER_MESSAGE * len(messages)
 
 
+def sent_cap(model: ModelName, params: ModelParams) -> int | None:
+    """The limit of an answer's tokens that goes along with a call."""
+    if model.provider == "anthropic":
+        return params.max_completion_tokens or ANTHROPIC_MAX_TOKENS
+    return params.max_completion_tokens
+
+
 def output_cap(model: ModelName, params: ModelParams) -> int | None:
     """How many tokens an answer may have at most, reasoning included; `None` is unknown."""
-    cap = params.max_completion_tokens
-    if model.provider == "anthropic":
-        return cap or ANTHROPIC_MAX_TOKENS
+    cap = sent_cap(model, params)
     if model.provider == simulated.PROVIDER:
         told: int | None = (params.sim or {}).get("outputTokens")
         return min((one for one in (cap, told) if one is not None), default=None)

@@ -49,8 +49,23 @@ class ToolCall(msgspec.Struct, frozen=True):
     arguments: str
 
 
+class RunParams(
+    ModelParams, frozen=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True
+):
+    """A run's own parameters. `flow` says that more than these changes its call.
+
+    A worker that does not know of that does not know this field either, and refuses the run
+    rather than asking another question than was meant.
+    """
+
+    flow: bool = False
+
+
 class CompletionRequest(msgspec.Struct, frozen=True):
-    """One call: a bare model name (`gpt-5-mini`), rendered messages, and how to be paid for it."""
+    """One call: a bare model name (`gpt-5-mini`), rendered messages, and how to be paid for it.
+
+    `keeps_answer` asks for the answer as it came, beside what is read of it.
+    """
 
     run_id: str
     attempt: int
@@ -62,6 +77,7 @@ class CompletionRequest(msgspec.Struct, frozen=True):
     timeout_s: float
     traceparent: str | None = None
     tools: tuple[EmitTool, ...] = ()
+    keeps_answer: bool = False
 
     def __repr__(self) -> str:
         """Name the call only: neither the key nor a prompt belongs into a log."""
@@ -82,6 +98,7 @@ class Completion(msgspec.Struct, frozen=True):
     service_tier: str | None = None
     incomplete: IncompleteReason | None = None
     said: tuple[str | ToolCall, ...] = ()
+    verbatim: str | None = None
 
 
 class FailureClass(StrEnum):

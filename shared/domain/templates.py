@@ -133,6 +133,11 @@ def unused(templates: Templates, entries: Sequence[Template], values: Values) ->
     return tuple(sorted(name for name in values if name not in asked))
 
 
+def asked(templates: Templates, entries: Sequence[Template]) -> tuple[str, ...]:
+    """Names of the tokens that are reachable while no value is given, as rendering meets them."""
+    return tuple(_reachable(templates, entries, {}))
+
+
 def render(template: Template, templates: Templates, values: Values) -> str:
     """Render one text; see `Renderer` for several that share a limit."""
     return Renderer(templates, values).render(template)

@@ -192,8 +192,10 @@ class Lanes(ArqRedis):
                 yield RunId(run_id)
 
     async def _messages(self, channel: str) -> AsyncIterator[bytes]:
+        """Whatever is said from now on; an empty one first, that we hear."""
         async with self._patient.pubsub(ignore_subscribe_messages=True) as subscription:
             await subscription.subscribe(channel)
+            yield b""
             while True:
                 message = await subscription.get_message(timeout=SUBSCRIPTION_S)
                 if message is not None:

@@ -44,7 +44,7 @@ class Dispatcher(Protocol):
         ...
 
     def announced(self) -> AsyncIterator[Sequence[RunId]]:
-        """Yield what `announce` names from now on, for ever."""
+        """Yield what `announce` names from now on, for ever; nothing at first, that we hear."""
         ...
 
     async def waiting(self) -> Mapping[Lane, int]:

@@ -155,8 +155,10 @@ async def demand_room(
     if await budgets.has_room(deps.store, principal.workspace_id, *place):
         deps.has_room.put(place, now)
         return
-    kind = CreditsExhaustedError if says_402 else QuotaExceededError
-    raise kind("Nothing is left to spend: of the workspace's credits, or of a budget.")
+    detail = "Nothing is left to spend: of the workspace's credits, or of a budget."
+    if says_402:
+        raise CreditsExhaustedError(detail)
+    raise QuotaExceededError(detail)
 
 
 async def wake(deps: Deps, workspace_id: WorkspaceId, limit: int = WOKEN_AT_MOST) -> None:

@@ -6,7 +6,8 @@ import msgspec
 
 from shared.deps import Deps
 from shared.domain import credits as money
-from shared.domain.completions import ModelParams
+from shared.domain.completions import RunParams
+from shared.domain.flow_runs import read_part
 from shared.domain.states import Lane, UnknownOutcome
 from shared.domain.submissions import Submission
 from shared.errors import ConflictError, NotFoundError
@@ -55,6 +56,7 @@ async def replay(
             version=current if wanted.version == "current" else old.version_id,
             body=_submission(old, wanted),
             replayed_from=run_id,
+            flow=None if old.flow is None else read_part(old.flow),
         ),
     )
 
@@ -69,7 +71,7 @@ def _submission(old: ToReplay, wanted: Replay) -> Submission:
         metadata=msgspec.json.decode(old.metadata, type=dict[str, str | list[str]]),
         channel=old.channel,
         model=old.model,
-        params=None if old.params is None else msgspec.json.decode(old.params, type=ModelParams),
+        params=None if old.params is None else msgspec.json.decode(old.params, type=RunParams),
         tags=old.tags,
         max_duration=old.max_duration_s,
         max_attempts=old.max_attempts,

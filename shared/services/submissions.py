@@ -1,9 +1,10 @@
 """Accepting runs: resolve the prompt, store the run, then tell the workers."""
 
 import asyncio
+import dataclasses
 import hashlib
 from base64 import b64encode
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from shared.deps import Deps, Target
 from shared.domain import credits as money
 from shared.domain import submissions, versions
 from shared.domain.aliases import Aliases
+from shared.domain.flow_runs import FlowPart
 from shared.domain.states import READS_HISTORY, Lane, Memory
 from shared.domain.submissions import Submission
 from shared.domain.versions import CompiledVersion
@@ -51,12 +53,16 @@ STALE_TRIES = 5
 MAX_SPELLINGS = 5_000  # of prompts, versions and environments that one workspace uses
 
 
+Locate = Callable[[Deps, WorkspaceId, str | None], Awaitable[Located]]
+
+
 class Request(msgspec.Struct, frozen=True):
     """A submission and what its HTTP request says about it. `fingerprint` goes with the key.
 
     `ends_at` is the monotonic second by which the caller has to be told. `stores` is called with
     the run's id just before it may come to exist. `says_402` is for the flows door, where nothing
-    left to spend is another error than at the others.
+    left to spend is another error than at the others. `flow` is what that door adds; it takes
+    missing inputs. `locate` finds what no slug leads to.
     """
 
     slug: str
@@ -67,6 +73,8 @@ class Request(msgspec.Struct, frozen=True):
     fingerprint: bytes | None = None
     traceparent: str | None = None
     replayed_from: RunId | None = None
+    flow: FlowPart | None = None
+    locate: Locate | None = None
     stores: Callable[[str], None] | None = None
     says_402: bool = False
 
@@ -146,18 +154,27 @@ async def prepare(
     Raises `NotFoundError`, `UnacceptableError`, `ForbiddenError`, `ConflictError`, and
     `QuotaExceededError` or `CreditsExhaustedError` where nothing is left to spend.
     """
-    target = await resolve(
-        deps, principal.workspace_id, request.slug, request.version, request.body.environment
-    )
+    wanted = (request.slug, request.version, request.body.environment)
+    target = await resolve(deps, principal.workspace_id, *wanted, locate=request.locate)
     targets.demand_reach(principal, target.environment_id)
-    _check_inputs(target.compiled, request.body.inputs)
+    if request.flow is None:
+        _check_inputs(target.compiled, request.body.inputs)
+    elif request.flow.entrypoint is not None:
+        compiled = await deps.compiled(target.version_id, entrypoint=request.flow.entrypoint)
+        target = dataclasses.replace(target, compiled=compiled)
     if target.accounted:
         await billing.demand_room(deps, principal, target.environment_id, says_402=request.says_402)
     return _new_run(deps, principal, request, target, chosen)
 
 
 async def resolve(
-    deps: Deps, workspace_id: WorkspaceId, slug: str, version: str, environment: str | None
+    deps: Deps,
+    workspace_id: WorkspaceId,
+    slug: str,
+    version: str,
+    environment: str | None,
+    *,
+    locate: Locate | None = None,
 ) -> Target:
     """Find a published version and an environment; a stale answer is noticed at the insert.
 
@@ -167,7 +184,10 @@ async def resolve(
     wanted = (slug, version, environment)
     if known is not None and wanted in known:
         return known[wanted]
-    found = await targets.locate(deps, workspace_id, slug, version, environment)
+    if locate is None:
+        found = await targets.locate(deps, workspace_id, slug, version, environment)
+    else:
+        found = await locate(deps, workspace_id, environment)
     target = Target(
         catalog_version=found.catalog_version,
         prompt_id=found.prompt_id,
@@ -239,6 +259,7 @@ def _new_run(
         history_read=template.memory in READS_HISTORY,
         tag=target.tag,
         params=None if body.params is None else msgspec.json.encode(body.params).decode(),
+        flow=None if request.flow is None else msgspec.json.encode(request.flow).decode(),
         env_vars=_seal_variables(deps, body.env_vars, principal.workspace_id, run_id),
         traceparent=request.traceparent,
         run_at=None if run_at is None else rfc3339(run_at),

@@ -55,7 +55,7 @@ async def locate(
     if found.prompt_id is None or (found.version_id is None and not by_pin):
         raise NotFoundError
     if found.environment_id is None:
-        raise _unknown_environment(environment)
+        raise unknown_environment(environment)
     if found.version_id is None:
         raise _not_pinned(slug, found.environment)
     return msgspec.convert(found, Located, from_attributes=True)
@@ -75,7 +75,8 @@ def _not_pinned(slug: str, environment: str | None) -> ConflictError:
     )
 
 
-def _unknown_environment(name: str | None) -> UnacceptableError:
+def unknown_environment(name: str | None) -> UnacceptableError:
+    """The error for an environment that is not there; `None` is the default one."""
     if name is None:
         message = "The workspace has no default environment: name one, or make one the default."
     else:

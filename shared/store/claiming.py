@@ -40,6 +40,7 @@ class ClaimedRun(msgspec.Struct, frozen=True):
     models: list[str] | None
     model_overridden: bool
     params: str | None
+    flow: str | None
     calls: int
     attempts: int
     max_attempts: int
@@ -82,7 +83,7 @@ _TAKE = """
 _COLUMNS = """
   t.id, t.session_id, t.workspace_id, t.environment_id, t.version_id, t.claim_no, t.priority,
   t.inputs::text, t.env_vars, t.model, t.models,
-  t.model_overridden, t.params::text, t.calls, t.attempts, t.max_attempts,
+  t.model_overridden, t.params::text, t.flow::text, t.calls, t.attempts, t.max_attempts,
   t.on_unknown_outcome, t.turn, t.history_read, t.traceparent,
   extract(epoch FROM t.ends_at - now())::float8,
   CASE WHEN t.attempts > 0 THEN (SELECT json_agg(json_build_object(

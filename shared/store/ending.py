@@ -61,6 +61,7 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     billed: str | None = None
     usage: Raw | None = None
     usage_raw: str | None = None
+    verbatim: str | None = None
     attempt_cost: Raw | None = None
     attempt_cost_nanousd: int | None = None
     price_version: str | None = None
@@ -70,6 +71,11 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     turn: Raw | None = None
     transcript: Raw | None = None
     account: str | None = None
+
+
+def size_of(outcome: Outcome) -> int:
+    """How many characters it keeps in memory, about."""
+    return len(outcome.output or "") + len(outcome.verbatim or "")
 
 
 class DueDelivery(msgspec.Struct, frozen=True):
@@ -172,9 +178,9 @@ _ITEM = """json_to_recordset(%(items)s::json) AS x(
   uncounted int, model text, output text, incomplete_reason text, error_code text,
   error_message text, error_origin text, last_error text, token_usage json, cost json,
   cost_nanousd bigint, unpriced boolean, outcome text, billed text, usage json, usage_raw text,
-  attempt_cost json,
-  attempt_cost_nanousd bigint, price_version text, provider_request_id text,
-  attempt_error_code text, attempt_error text, turn json, transcript json)"""
+  verbatim text, attempt_cost json, attempt_cost_nanousd bigint, price_version text,
+  provider_request_id text, attempt_error_code text, attempt_error text, turn json,
+  transcript json)"""
 
 # Judged inside the update, on the row as it is once locked: a cancel may have come just before.
 _BACK = "i.status = 'queued' AND r.cancel_requested_at IS NULL"
@@ -212,7 +218,7 @@ WITH item AS MATERIALIZED (SELECT * FROM {_ITEM}),
   ),
   closed AS (
     UPDATE attempts a SET outcome = i.outcome, billed = i.billed, finished_at = now(),
-      usage = i.usage, usage_raw = i.usage_raw, cost = i.attempt_cost,
+      usage = i.usage, usage_raw = i.usage_raw, verbatim = i.verbatim, cost = i.attempt_cost,
       cost_nanousd = i.attempt_cost_nanousd, price_version = i.price_version,
       provider_request_id = i.provider_request_id, error_code = i.attempt_error_code,
       error_message = i.attempt_error, late = {_LATE},

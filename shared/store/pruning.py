@@ -60,17 +60,17 @@ _ERASE = f"""
 WITH {_due(f"least({_CONTENTS}, {_RUNS})", _UNERASED)},
   erased AS (
     UPDATE runs r SET contents_erased_at = now(), inputs = 'null', messages = NULL,
-      messages_sha256 = NULL, output = NULL,
+      messages_sha256 = NULL, output = NULL, transcript = NULL, flow = NULL,
       last_error = CASE WHEN r.last_error IS NOT NULL THEN '{ERASED}' END,
       error_message = CASE WHEN r.error_origin IN ('provider', 'template') THEN '{ERASED}'
         ELSE r.error_message END
     FROM due WHERE r.id = due.id RETURNING r.*
   ),
   attempt AS (
-    UPDATE attempts a SET late_output = NULL,
+    UPDATE attempts a SET late_output = NULL, verbatim = NULL,
       error_message = CASE WHEN a.error_message IS NOT NULL THEN '{ERASED}' END
     FROM due WHERE a.run_id = due.id
-      AND (a.late_output IS NOT NULL OR a.error_message IS NOT NULL)
+      AND (a.late_output IS NOT NULL OR a.verbatim IS NOT NULL OR a.error_message IS NOT NULL)
   ),
   message AS ({_MESSAGES}),
   told AS MATERIALIZED (
@@ -99,6 +99,7 @@ WITH {_due(_RUNS, _UNERASED, "r.contents_erased_at IS NOT NULL")},
   event AS (DELETE FROM events v USING told WHERE v.id = told.id),
   attempt AS (DELETE FROM attempts a USING due WHERE a.run_id = due.id),
   key AS (DELETE FROM idempotency_keys k USING due WHERE k.run_id = due.id),
+  hold AS (DELETE FROM holds h USING due WHERE h.run_id = due.id AND h.settled_at IS NOT NULL),
   message AS ({_MESSAGES}),
   run AS (DELETE FROM runs r USING due WHERE r.id = due.id RETURNING 1)
 SELECT count(*), {_UNHURRIED} FROM run

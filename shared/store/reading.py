@@ -18,7 +18,8 @@ _OVER = "SELECT id FROM runs WHERE id = ANY(%(ids)s) AND finished_at IS NOT NULL
 _TO_REPLAY = f"""
 SELECT p.slug, v.id::text, r.tag, e.name, r.inputs::text, r.metadata::text, r.tags, r.priority,
   r.channel, r.max_attempts, r.max_duration_s, r.on_unknown_outcome, r.params::text,
-  CASE WHEN r.model_overridden THEN r.model END, r.contents_erased_at IS NOT NULL, r.max_nanousd
+  CASE WHEN r.model_overridden THEN r.model END, r.contents_erased_at IS NOT NULL, r.max_nanousd,
+  r.flow::text
 FROM runs r JOIN prompts p ON p.id = r.prompt_id AND p.deleted_at IS NULL
   JOIN prompt_versions v ON v.id = r.version_id JOIN environments e ON e.id = r.environment_id
 WHERE r.workspace_id = %(workspace)s AND r.id = %(run)s AND {WITHIN}
@@ -74,6 +75,7 @@ class ToReplay(msgspec.Struct, frozen=True):
     model: str | None
     erased: bool
     max_nanousd: int | None
+    flow: str | None
 
 
 async def to_replay(

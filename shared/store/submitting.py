@@ -46,6 +46,7 @@ class NewRun(msgspec.Struct, frozen=True, omit_defaults=True):
     history_read: bool = False
     tag: str | None = None
     params: str | None = None
+    flow: str | None = None
     env_vars: str | None = None
     traceparent: str | None = None
     run_at: str | None = None
@@ -81,9 +82,8 @@ _ITEM = """json_to_recordset(%(items)s::json) AS x(
   version_id uuid, key_id uuid, priority text, expires_in_s bigint, max_duration_s int,
   max_attempts int, on_unknown_outcome text, thread_id uuid, channel text, inputs text,
   metadata text, tags text[], model text, models text[], model_overridden boolean,
-  thread_given boolean,
-  turns boolean, history_read boolean, tag text, params text, env_vars text,
-  traceparent text, run_at timestamptz, deadline timestamptz, replayed_from uuid,
+  thread_given boolean, turns boolean, history_read boolean, tag text, params text, flow text,
+  env_vars text, traceparent text, run_at timestamptz, deadline timestamptz, replayed_from uuid,
   operation text, idempotency_key text, fingerprint text, key_kept_s bigint,
   max_nanousd bigint)"""
 
@@ -92,17 +92,15 @@ def _insert(source: str, *, later: str, turn: str, needs_turn: str) -> str:
     return f"""INSERT INTO runs (id, workspace_id, environment_id, prompt_id, version_id, tag,
       key_id, replayed_from, traceparent, status, priority, available_at, expires_at, deadline,
       max_duration_s, max_attempts, on_unknown_outcome, thread_id, channel, turn, needs_turn,
-      history_read, inputs, env_vars, metadata, tags, model, models, model_overridden, params)
-      history_read, inputs, env_vars, metadata, tags, model, model_overridden, params,
-      max_nanousd)
+      history_read, inputs, env_vars, metadata, tags, model, models, model_overridden, params,
+      flow, max_nanousd)
     SELECT x.id, x.workspace_id, environment_id, prompt_id, version_id, tag, key_id,
       replayed_from, traceparent, CASE WHEN {later} THEN 'scheduled' ELSE 'queued' END, priority,
       greatest(run_at, now()), greatest(run_at, now()) + make_interval(secs => expires_in_s),
       deadline, max_duration_s, max_attempts, on_unknown_outcome, thread_id, channel, {turn},
       {needs_turn}, coalesce(history_read, false), inputs::json, decode(env_vars, 'base64'),
-      metadata::jsonb, tags, model, models, coalesce(model_overridden, false), params::json
-      metadata::jsonb, tags, model, coalesce(model_overridden, false), params::json,
-      max_nanousd
+      metadata::jsonb, tags, model, models, coalesce(model_overridden, false), params::json,
+      flow::json, max_nanousd
     FROM {source} ORDER BY x.id
     ON CONFLICT (id) DO NOTHING"""
 

@@ -25,7 +25,7 @@ FLOW_VERSION = {"templates": [{"name": "main", "template": "Hi CANARY"}]}
 ALIAS = "/models/aliases/quick"
 PIN = "/environments/production/pins"
 UNKNOWN = str(new_id())
-RUNS = frozenset({"submitRun", "submitBatch", "replayRun", "cancelRun"})
+RUNS = frozenset({"submitRun", "submitBatch", "replayRun", "cancelRun", "runFlow", "runInference"})
 
 Call = tuple[str, str, Any]
 Prepare = Callable[[httpx.AsyncClient, Deps], Awaitable[Call]]

@@ -142,6 +142,7 @@ async def a_world(deps: Deps, label: str, versions: int = 2) -> World:
         await made.prompts(versions)
         await made.environments()
         await made.aliases()
+        await made.post("/environments/production/pins/{slug}", {"version": 1}, "PUT")
         webhooks = [await made.webhook(), await made.webhook(), await made.webhook(made.other)]
         runs = [await made.run(), await made.run(), await made.run(made.other)]
         await made.post(

@@ -96,4 +96,4 @@ def test_a_reserved_code_is_raised_nowhere() -> None:
         kind.code
         for name, kind in KINDS.items()
         if name not in raised and not any(below.__name__ in raised for below in leaves(kind))
-    } & {"credits_exhausted", "precondition_failed"}
+    } & {"precondition_failed"}

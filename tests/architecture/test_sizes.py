@@ -11,7 +11,7 @@ FUNCTION_LINES = 40
 MODULES: Mapping[str, int] = {}
 FUNCTIONS: Mapping[str, int] = {
     "api/routes/run_lists.py::list_runs": 45,  # one parameter for each filter
-    "shared/services/submissions.py::_new_run": 46,  # one field after the other
+    "shared/services/submissions.py::_new_run": 47,  # one field after the other
 }
 _GENERATED = "migrations/versions/"
 

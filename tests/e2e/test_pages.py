@@ -24,6 +24,7 @@ HOW_TOS = (
     "promote-between-environments",
     "route-models",
     "keep-data-no-longer-than-needed",
+    "use-the-flows-door",
 )
 _SERVERS = re.compile(r"export PROVIDERS='(.+?)'", re.DOTALL)
 

@@ -39,6 +39,7 @@ def url(settings: Settings, world: World, tmp_path: Path) -> Iterator[str]:
         API_PORT="0",
         DEV_MODE="true",
         WAIT_MAX_S="1",
+        FLOW_WAIT_S="0.1",
     )
     with Process([RUNLANE, "api"], env=env) as api:
         yield api.says("api_ready").partition('"url": "')[2].partition('"')[0]

@@ -38,6 +38,7 @@ def _run(**changes: Any) -> ClaimedRun:
         "model": "openai/x",
         "models": None,
         "params": None,
+        "flow": None,
         "calls": 0,
         "attempts": 0,
         "max_attempts": 3,

@@ -149,6 +149,7 @@ def _completion(request: CompletionRequest, answer: Answer) -> Completion:
         service_tier=None if usage.service_tier is None else wire.name(usage.service_tier),
         incomplete=_INCOMPLETE.get(reply.stop_reason or ""),
         said=_said(reply.content) if request.tools else (),
+        verbatim=wire.verbatim(request, answer.body),
     )
 
 

@@ -200,6 +200,7 @@ def _completion(request: CompletionRequest, answer: Answer) -> Completion:
             else _INCOMPLETE.get(choice.finish_reason or "")
         ),
         said=_said(choice.message) if request.tools else (),
+        verbatim=wire.verbatim(request, answer.body),
     )
 
 

@@ -161,7 +161,12 @@ def _answer(request: CompletionRequest, params: SimParams, text: str) -> Complet
         usage=usage,
         usage_raw=msgspec.json.encode(usage),
         provider_request_id=_request_id(request),
+        verbatim=_verbatim(request, text) if request.keeps_answer else None,
     )
+
+
+def _verbatim(request: CompletionRequest, text: str) -> str | None:
+    return wire.verbatim(request, msgspec.json.encode({"model": request.model, "text": text}))
 
 
 def _said(request: CompletionRequest) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from shared.domain.completions import CompletionRequest, FailureClass, ProviderError
+from shared.domain.flow_runs import VERBATIM_MAX_BYTES
 from shared.domain.states import Billed, ErrorOrigin
 from shared.domain.tools import EmitTool
 
@@ -212,6 +213,13 @@ def plain(text: str) -> str:
 def name(text: str) -> str:
     """The same for short texts of a vendor, such as a model's name."""
     return plain(text[:NAME_MAX_CHARS])
+
+
+def verbatim(request: CompletionRequest, body: bytes) -> str | None:
+    """An answer as it came, where the run wants that and it is not too long to be kept."""
+    if not request.keeps_answer or len(body) > VERBATIM_MAX_BYTES:
+        return None
+    return plain(body.decode("utf-8", "replace"))
 
 
 def raw_usage(raw: msgspec.Raw) -> bytes:

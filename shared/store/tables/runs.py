@@ -235,6 +235,7 @@ class RunRow(Table, table=True):
     models: list[str] | None = Field(default=None, sa_type=TextArray)  # what an alias stood for
     model_overridden: bool = Field(default=False, sa_column_kwargs={"server_default": "false"})
     params: str | None = Field(default=None, sa_type=JSON)
+    flow: str | None = Field(default=None, sa_type=JSON)  # what the flows door adds: `FlowPart`
 
     messages: str | None = Field(default=None, sa_type=JSON)
     messages_sha256: bytes | None = Field(default=None, sa_type=LargeBinary)
@@ -290,6 +291,7 @@ class AttemptRow(Table, table=True):
     provider_request_id: str | None = Field(default=None, sa_type=Text)
     usage: str | None = Field(default=None, sa_type=JSON)
     usage_raw: str | None = Field(default=None, sa_type=Text)
+    verbatim: str | None = Field(default=None, sa_type=Text)  # of runs with a `flow` only
     cost: str | None = Field(default=None, sa_type=JSON)
     cost_nanousd: int | None = Field(default=None, sa_type=BigInteger)
     price_version: str | None = Field(default=None, sa_type=Text)
