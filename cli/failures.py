@@ -4,6 +4,7 @@ import psycopg
 from pydantic import ValidationError
 from redis import RedisError
 
+import migrations
 from cli.embedded import EmbeddedError
 from cli.serve import StartError
 from shared.errors import AppError
@@ -15,7 +16,7 @@ def sentence_of(error: Exception) -> str | None:
     match error:
         case ValidationError():
             return "; ".join(f"{_setting(e['loc'])}: {e['msg']}" for e in error.errors())
-        case EmbeddedError() | StartError() | VaultError():
+        case EmbeddedError() | StartError() | VaultError() | migrations.BlockedError():
             return str(error)
         case AppError():
             return error.detail

@@ -20,7 +20,8 @@ def render_item(kind: str, item: Any, autogen: Any) -> str | Literal[False]:
 
 def run() -> None:
     connection = context.config.attributes["connection"]
-    connection.execute(text("SET lock_timeout = '5s'"))
+    # What waits for a whole table makes everybody wait behind it: not for long, rather again.
+    connection.execute(text("SET lock_timeout = '1s'"))
     connection.execute(text("SET statement_timeout = '300s'"))
     connection.commit()  # or no migration could build an index beside the running system
     context.configure(

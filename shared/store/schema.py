@@ -8,6 +8,15 @@ EXPECTED = "0010"
 """The newest migration; `tests/architecture` holds it against the folder of migrations."""
 
 
+def serves(found: str) -> bool:
+    """Whether this code can work with a schema: its own, or a newer one.
+
+    A deployment migrates first, then replaces what runs: until then the code of before works with
+    the schema of after, and has to come up again when it is restarted.
+    """
+    return found == EXPECTED or (found.isdigit() and int(found) > int(EXPECTED))
+
+
 async def revision(store: Store) -> str:
     """The database's schema version; `none` where no migration has run."""
     try:
