@@ -62,6 +62,7 @@ class WebServer:
         self._state = _State()
         self._server: asyncio.Server | None = None
         self._clock: asyncio.TimerHandle | None = None
+        self._turning_away = False
         self._stopped = asyncio.Event()
 
     async def start(self) -> None:
@@ -77,6 +78,11 @@ class WebServer:
             )
         self.port = self._server.sockets[0].getsockname()[1]
         self._tell_the_time()
+
+    def turn_away(self) -> None:
+        """Answer on, but end each connection with its next answer: others are to take over."""
+        self._turning_away = True
+        self._write_default_headers()
 
     async def stop(self, grace_s: float) -> None:
         """Accept nothing more, let what is under way finish, and after the grace cut it off."""
@@ -109,8 +115,13 @@ class WebServer:
         return _Protocol(self._config, self._state, self._receive_timeout_s)
 
     def _tell_the_time(self) -> None:
-        self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+        self._write_default_headers()
         self._clock = asyncio.get_running_loop().call_later(1, self._tell_the_time)
+
+    def _write_default_headers(self) -> None:
+        closing = [(b"connection", b"close")] if self._turning_away else []
+        date = (b"date", formatdate(usegmt=True).encode())
+        self._state.default_headers = [date, *closing]
 
 
 class _State(ServerState):
@@ -267,7 +278,7 @@ def _raw(error: AppError, fields: list[tuple[bytes, bytes]]) -> bytes:
     request_id = new_request_id()
     body = errors.problem(error, request_id)
     head: list[tuple[Any, Any]] = [
-        *fields,
+        *(field for field in fields if field[0] != b"connection"),
         (b"content-type", errors.MEDIA_TYPE.encode()),
         (b"content-length", str(len(body)).encode()),
         (b"connection", b"close"),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from shared.services.diagnosis import Finding, Verdict
+from shared.services.findings import Finding, Verdict
 
 _STYLES = {
     Verdict.GOOD: "green",

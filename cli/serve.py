@@ -12,11 +12,13 @@ import psycopg
 import tenacity
 
 from cli import database
-from shared import crashpoints, deps
+from shared import crashpoints, deps, log
 from shared.clock import SystemClock
 from shared.deps import Deps
 from shared.queue.connection import connect
 from shared.queue.lanes import Lanes
+from shared.services import self_check
+from shared.services.findings import Verdict
 from shared.settings import Settings
 from shared.store import schema
 from shared.store.database import Store, lost
@@ -30,6 +32,7 @@ except ImportError:  # no wheel for Windows
 COLLECT = (20_000, 20, 50)
 CONNECT_S = 10.0
 STARTING_S = 3.0
+_log = log.get(__name__)
 
 
 def collect_rarely() -> None:
@@ -82,16 +85,27 @@ async def opened(settings: Settings, *, worker: bool = False) -> AsyncIterator[t
     store = await _store(settings, worker=worker)
     try:
         found = await schema.revision(store)
-        if found != schema.EXPECTED:
+        if not schema.serves(found):
             raise StartError(
                 f"The database has schema {found}, this version needs {schema.EXPECTED}: "
                 "run `runlane migrate`."
             )
+        if found != schema.EXPECTED:
+            _log.warning("schema_is_newer", found=found, expected=schema.EXPECTED)
         clock = SystemClock(settings.clock_skew_s)
         yield deps.build(settings, clock, SystemRandom(), store, lanes), lanes
     finally:
         await store.close()
         await lanes.aclose()
+
+
+async def check(state: Deps, lanes: Lanes) -> None:
+    """Look at what this process relies on: warn aloud, or refuse. Raises `StartError`."""
+    for finding in await self_check.examine(state, lanes):
+        if finding.verdict is Verdict.BAD:
+            raise StartError(f"Not started ({finding.check}): {finding.detail}.")
+        if finding.verdict is Verdict.WARNING:
+            _log.warning("unsafe_start", check=finding.check, warning=finding.detail)
 
 
 async def _store(settings: Settings, *, worker: bool) -> Store:

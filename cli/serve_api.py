@@ -10,7 +10,8 @@ from api.app import create_app
 from api.rates import Limiter
 from api.server import WebServer
 from api.waiters import Waiters
-from cli.serve import StartError, Stop, collect_rarely, opened
+from cli import liveness
+from cli.serve import StartError, Stop, check, collect_rarely, opened
 from shared import log, metrics
 from shared.deps import Deps
 from shared.services import keys
@@ -27,6 +28,9 @@ async def serve_api(
     """Serve requests until asked to stop. Raises `StartError`, also for a port that is taken."""
     async with opened(settings) as (state, _):
         waiters, limiter = Waiters(state), Limiter(state)
+    async with opened(settings) as (state, lanes):
+        await check(state, lanes)
+        waiters = Waiters(state)
         server = WebServer(
             create_app(state, waiters, limiter),
             host=settings.api_host,
@@ -48,7 +52,12 @@ async def serve_api(
             if ready is not None:
                 await ready(url)
             with metrics.looked_at(Levels(state, "api").look, waiters.look):
-                await stop.asked.wait()
+                async with liveness.shown(settings):
+                    await stop.asked.wait()
+                    state.leaving.set()
+                    server.turn_away()
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(stop.now.wait(), settings.api_linger_s)
         finally:
             await waiters.close()
             await server.stop(settings.request_deadline_s)

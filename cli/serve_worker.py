@@ -3,11 +3,9 @@
 import asyncio
 from contextlib import suppress
 
-from cli.serve import Stop, collect_rarely, opened
+from cli import liveness
+from cli.serve import Stop, check, collect_rarely, opened
 from shared import log, metrics
-from shared.deps import Deps
-from shared.queue.lanes import Lanes
-from shared.services import readiness
 from shared.services.levels import Levels
 from shared.settings import Settings
 from worker.main import WorkerProcess
@@ -18,16 +16,17 @@ _log = log.get(__name__)
 async def serve_worker(settings: Settings, stop: Stop) -> None:
     """Work until asked to stop, then drain. Raises `StartError`, or what broke the worker."""
     async with opened(settings, worker=True) as (state, lanes):
-        await _check_redis(state, lanes)
+        await check(state, lanes)
         process = WorkerProcess(state, lanes)
         await process.start()
         collect_rarely()
         _log.info("worker_ready", slots=settings.slots)
-        try:
-            with metrics.looked_at(Levels(state, "worker").look, process.look):
-                await _worked(process, stop)
-        finally:
-            await process.stop()
+        async with liveness.shown(settings):
+            try:
+                with metrics.looked_at(Levels(state, "worker").look, process.look):
+                    await _worked(process, stop)
+            finally:
+                await process.stop()
 
 
 async def _worked(process: WorkerProcess, stop: Stop) -> None:
@@ -46,9 +45,3 @@ async def _until_stopped(process: WorkerProcess, stop: Stop) -> None:
         error = process.failed()
         if error is not None:
             raise error
-
-
-async def _check_redis(state: Deps, lanes: Lanes) -> None:
-    """Warn about a Redis that may lose or refuse rings; runs are safe either way."""
-    for warning in await readiness.redis_warnings(lanes, state.settings.ring_budget_s):
-        _log.warning("redis_setting", warning=warning)

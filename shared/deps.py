@@ -134,6 +134,8 @@ class Deps:
     has_room: Recent[tuple[UUID, UUID], float] = field(default_factory=lambda: Recent(10_000))
     used_keys: set[UUID] = field(default_factory=set)
     backlogs: Recent[UUID, Backlog] = field(default_factory=lambda: Recent(10_000))
+    leaving: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once the process was asked to end."""
     prices: Later[PriceBook] = field(default_factory=lambda: Later(PriceBook))
 
     async def compiled(

@@ -63,6 +63,18 @@ class Settings(BaseSettings):
     )
     api_host: str = Field(default="127.0.0.1", description="Address the API listens on.")
     api_port: int = Field(default=8000, ge=0, le=65535, description="Port the API listens on.")
+    api_linger_s: NonNegativeFloat = Field(
+        default=0,
+        description="A stopping API answers on for so long, `/readyz` with 503: give balancers "
+        "time to turn away.",
+    )
+    alive_file: str = Field(
+        default="",
+        description="A file touched every second while the process's loop runs, for probes.",
+    )
+    notify_socket: str = Field(
+        default="", description="Set by systemd: told when ready, and every second from then on."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="How much is logged."
     )

@@ -24,7 +24,7 @@ async def readyz(deps: NamedDependency[Deps]) -> Response[dict[str, Any]]:
         report = await readiness.check(deps)
     except psycopg.Error:
         report = readiness.Report(status="unready", database="away", redis="unknown")
-    ready = report.status != "unready"
+    ready = report.status in readiness.READY
     return Response(
         {"status": report.status, "database": report.database, "redis": report.redis},
         status_code=HTTP_200_OK if ready else HTTP_503_SERVICE_UNAVAILABLE,

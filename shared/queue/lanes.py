@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 from arq.connections import ArqRedis
 from redis.asyncio import ConnectionPool, Redis
+from redis.exceptions import ResponseError
 
 from shared.domain.states import Lane
 from shared.ids import RunId, parse
@@ -18,6 +19,8 @@ QUEUES = {lane: f"rl:{lane}" for lane in LANES}
 BELLS = {lane: f"rl:bell:{lane}" for lane in LANES}
 PAUSED = "rl:paused"
 ALIVE = "rl:alive"
+PROBE = "rl:probe"
+PROBE_LIFE_MS = 60_000
 CANCELS = "rl:cancel"
 OVER = "rl:over"
 SPENT = "rl:spent:"
@@ -134,6 +137,13 @@ class Lanes(ArqRedis):
             for queue in QUEUES.values():
                 pipe.zcard(queue)
             return dict(zip(LANES, await pipe.execute(), strict=True))
+
+    async def writable(self) -> bool:
+        try:
+            await self.set(PROBE, b"1", px=PROBE_LIFE_MS)
+        except ResponseError:
+            return False
+        return True
 
     async def missing(self, rings: Sequence[Ring]) -> Sequence[Ring]:
         missing: list[Ring] = []

@@ -51,6 +51,10 @@ class Dispatcher(Protocol):
         """How many ids wait in each lane, due or not."""
         ...
 
+    async def writable(self) -> bool:
+        """Whether it takes rings: one that is full, or a replica, answers and refuses them."""
+        ...
+
     async def missing(self, rings: Sequence[Ring]) -> Sequence[Ring]:
         """Those of the given that no lane holds."""
         ...

@@ -1,7 +1,6 @@
 """Whether everything that should hold does: what `runlane doctor` looks at, and can repair."""
 
 import asyncio
-from enum import StrEnum
 from uuid import UUID
 
 import msgspec
@@ -10,30 +9,13 @@ from redis import RedisError
 from shared.deps import Deps
 from shared.queue.lanes import Lanes
 from shared.queue.port import Ring
-from shared.services import readiness, rotation
+from shared.services import rotation, self_check
+from shared.services.findings import Finding, Verdict
 from shared.store import diagnosis, schema, sessions
-from shared.vault import VaultError
 
 MAX_SKEW_S = 2.0
 REDIS_S = 5.0
 _FIRST = UUID(int=0)
-
-
-class Verdict(StrEnum):
-    """How a check came out."""
-
-    GOOD = "good"
-    WARNING = "warning"
-    BAD = "bad"
-    REPAIRED = "repaired"
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One check: what was looked at, how it came out, and what that means."""
-
-    check: str
-    verdict: Verdict
-    detail: str
 
 
 class Visit(msgspec.Struct, frozen=True):
@@ -53,6 +35,7 @@ async def examine(deps: Deps, lanes: Lanes, *, fix: bool) -> list[Finding]:
     findings: list[Finding] = []
     for check in (
         _schema,
+        _settings,
         _clock,
         _master_key,
         _secrets,
@@ -68,9 +51,18 @@ async def examine(deps: Deps, lanes: Lanes, *, fix: bool) -> list[Finding]:
 
 async def _schema(visit: Visit) -> list[Finding]:
     found = await schema.revision(visit.deps.store)
-    good = found == schema.EXPECTED
-    detail = found if good else f"{found}, but this version needs {schema.EXPECTED}"
-    return [Finding("schema", Verdict.GOOD if good else Verdict.BAD, detail)]
+    if found == schema.EXPECTED:
+        return [Finding("schema", Verdict.GOOD, found)]
+    if schema.serves(found):
+        detail = f"{found}, newer than this version's {schema.EXPECTED}: replace what still runs it"
+        return [Finding("schema", Verdict.WARNING, detail)]
+    detail = f"{found}, but this version needs {schema.EXPECTED}"
+    return [Finding("schema", Verdict.BAD, detail)]
+
+
+async def _settings(visit: Visit) -> list[Finding]:
+    found = self_check.settings(visit.deps.settings)
+    return found or [Finding("settings", Verdict.GOOD, "they go together")]
 
 
 async def _clock(visit: Visit) -> list[Finding]:
@@ -83,16 +75,7 @@ async def _clock(visit: Visit) -> list[Finding]:
 
 
 async def _master_key(visit: Visit) -> list[Finding]:
-    if visit.deps.vault.current is None:
-        return [Finding("master key", Verdict.WARNING, "MASTER_KEY is not set: no secrets")]
-    newest = await diagnosis.newest_secret(visit.deps.store)
-    if newest is not None:
-        place, sealed = newest
-        try:
-            visit.deps.vault.open(sealed, *place)
-        except VaultError as error:
-            return [Finding("master key", Verdict.BAD, str(error))]
-    return [Finding("master key", Verdict.GOOD, f"sealing with key {visit.deps.vault.current}")]
+    return [await self_check.master_key(visit.deps)]
 
 
 async def _secrets(visit: Visit) -> list[Finding]:
@@ -111,10 +94,7 @@ async def _secrets(visit: Visit) -> list[Finding]:
 
 
 async def _redis(visit: Visit) -> list[Finding]:
-    warnings = await readiness.redis_warnings(visit.lanes, REDIS_S)
-    if not warnings:
-        return [Finding("redis", Verdict.GOOD, "noeviction, appendonly")]
-    return [Finding("redis", Verdict.WARNING, warning) for warning in warnings]
+    return await self_check.redis(visit.lanes, REDIS_S)
 
 
 async def _workers(visit: Visit) -> list[Finding]:

@@ -49,9 +49,14 @@ async def test_while_redis_is_full_runs_are_accepted_and_carried_out(rig: Rig) -
             await rig.ended(await rig.customer.accepted(f"f11 {number}", ANSWER))
             for number in range(3)
         ]
+        full = await rig.customer.get("/readyz")
     await worker.says("redis_back")
     later = await rig.ended(await rig.customer.accepted("f11 later", ANSWER))
+    emptied = await rig.customer.get("/readyz")
 
+    degraded = {"status": "degraded", "database": "ok", "redis": "refuses writes"}
+    assert (200, degraded) == (full.status, full.document)
+    assert {"status": "ready", "database": "ok", "redis": "ok"} == emptied.document
     assert ["OutOfMemoryError"] * 3 == [line["error"] for line in api.said("ring_failed")]
     assert [("succeeded", 1)] * 4 == [(row["status"], row["claim_no"]) for row in (*rows, later)]
     assert [] == await rig.verdict()

@@ -7,7 +7,7 @@ from shared.deps import Deps
 from shared.ids import SessionId, new_id
 from shared.queue.lanes import Lanes
 from shared.services import diagnosis
-from shared.services.diagnosis import Verdict
+from shared.services.findings import Verdict
 from shared.store import claiming, sessions
 from tests.factories import Tenant, a_prompt
 

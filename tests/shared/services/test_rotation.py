@@ -12,7 +12,7 @@ from shared import deps as shared_deps
 from shared.deps import Deps
 from shared.queue.lanes import Lanes
 from shared.services import diagnosis, rotation
-from shared.services.diagnosis import Verdict
+from shared.services.findings import Verdict
 from shared.services.rotation import Rotated
 from shared.store import sealed
 from shared.store.tables import METADATA
