@@ -86,7 +86,7 @@ chaos: .venv/dev ## Break everything at random, then judge: make chaos MINUTES=1
 fuzz: .venv/dev ## Ask the API whatever its OpenAPI document allows: make fuzz MINUTES=5
 	FUZZ_MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/fuzz
 
-docs: .venv/dev ## Write the generated reference pages
+docs: .venv/dev ## Write the generated reference pages and deploy/env.example
 	$(BIN)/python -m cli.reference
 
 lock: .venv/setup ## Resolve the lock files again

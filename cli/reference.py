@@ -27,16 +27,19 @@ from shared.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "reference"
+ENV_EXAMPLE = ROOT / "deploy" / "env.example"
+REQUIRED = ("database_url", "redis_url", "master_key")
+TESTS = "For tests"
 _MADE = "<!-- Made from the code by `make docs`: change the code, not this page. -->"
 _TARGET = re.compile(r"^(?P<name>[a-z][a-z0-9-]*):(?!=).*?## (?P<text>.+)$", re.MULTILINE)
 _SECTION = re.compile(r"^    # (?P<section>.+)$|^    (?P<field>[a-z_]+): ", re.MULTILINE)
 
 
 def main() -> None:
-    """Write every page that differs from the code."""
+    """Write every page that differs from the code, and the example of an environment."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for name, text in pages().items():
-        path = FOLDER / name
+    made = {FOLDER / name: text for name, text in pages().items()}
+    for path, text in (made | {ENV_EXAMPLE: env_example()}).items():
         if not path.exists() or path.read_text() != text:
             path.write_text(text)
             print(f"Wrote {path.relative_to(ROOT)}.", file=sys.stderr)
@@ -57,6 +60,24 @@ def pages() -> Mapping[str, str]:
         "settings.md": _settings,
     }
     return {name: "\n".join((_MADE, "", *lines())).rstrip() + "\n" for name, lines in made.items()}
+
+
+def env_example() -> str:
+    """Every setting as a line of an environment file, commented out where it has a default."""
+    lines = [
+        "# Made from the code by `make docs`: change the code, not this file.",
+        "# Every setting with its default; docs/reference/settings.md has them as a table.",
+    ]
+    for section, names in _sections():
+        if section == TESTS:
+            continue
+        lines += ["", f"## {section}"]
+        for name in names:
+            field = Settings.model_fields[name]
+            value = _default(field).strip("`")
+            mark = "" if name in REQUIRED else "#"
+            lines += [f"# {_one_line(str(field.description))}", f"{mark}{name.upper()}={value}"]
+    return "\n".join(lines) + "\n"
 
 
 def _settings() -> Iterable[str]:
