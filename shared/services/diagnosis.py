@@ -44,6 +44,7 @@ async def examine(deps: Deps, lanes: Lanes, *, fix: bool) -> list[Finding]:
         _orphans,
         _rings,
         _events,
+        _feed,
     ):
         findings += await check(visit)
     return findings
@@ -137,6 +138,20 @@ async def _rings(visit: Visit) -> list[Finding]:
         return [Finding(name, Verdict.GOOD, f"{waiting} could start, all are rung")]
     verdict = Verdict.REPAIRED if visit.fix else Verdict.BAD
     return [Finding(name, verdict, f"{missing} of {waiting} are not rung")]
+
+
+async def _feed(visit: Visit) -> list[Finding]:
+    name = "feed"
+    hidden = await diagnosis.foreign_events(visit.deps.store)
+    if not hidden:
+        return [Finding(name, Verdict.GOOD, "shows every event")]
+    if not visit.fix:
+        detail = f"{hidden} events, restored from another server, are not shown"
+        return [Finding(name, Verdict.BAD, detail)]
+    settled = 0
+    while batch := await diagnosis.settle_events(visit.deps.store):
+        settled += batch
+    return [Finding(name, Verdict.REPAIRED, f"{settled} restored events are shown again")]
 
 
 async def _events(visit: Visit) -> list[Finding]:

@@ -78,3 +78,24 @@ async def test_ended_runs_without_their_event_get_it(
 
     assert (Verdict.BAD, Verdict.REPAIRED) == (found["events"], repaired["events"])
     assert [("run.canceled",)] == await deps.store.fetch("SELECT type FROM events", {})
+
+
+async def test_events_restored_from_a_server_with_a_longer_past_come_back_into_the_feed(
+    client: httpx.AsyncClient, deps: Deps, lanes: Lanes
+) -> None:
+    run_ids = [await _submit(client) for _ in range(3)]
+    for run_id in run_ids:
+        await client.post(f"/runs/{run_id}/cancel")
+    await deps.store.execute("UPDATE events SET tx = '4000000000'", {})
+
+    hidden = (await client.get("/events")).json()["data"]
+    found = await _verdicts(deps, lanes)
+    repaired = await _verdicts(deps, lanes, fix=True)
+    after = await _verdicts(deps, lanes)
+    shown = (await client.get("/events")).json()["data"]
+
+    assert [] == hidden
+    assert [Verdict.BAD, Verdict.REPAIRED, Verdict.GOOD] == [
+        verdicts["feed"] for verdicts in (found, repaired, after)
+    ]
+    assert run_ids == [event["data"]["run"]["id"] for event in shown]
