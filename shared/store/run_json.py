@@ -86,8 +86,11 @@ FIELDS: dict[str, str] = {
     "id": "r.id",
     "status": "r.status",
     "done": f"r.status NOT IN {LIVE_SQL}",
-    "statusReason": f"""CASE WHEN r.status <> 'queued' OR {NO_EARLIER_TURN}
-      THEN r.status_reason ELSE 'thread_busy' END""",
+    "statusReason": f"""CASE WHEN r.status <> 'queued' THEN r.status_reason
+      WHEN {NO_EARLIER_TURN} THEN CASE WHEN r.available_at <= now() AND EXISTS (
+        SELECT 1 FROM lane_pauses l WHERE l.lane = r.priority) THEN text 'lane_paused'
+        ELSE r.status_reason END
+      ELSE 'thread_busy' END""",
     "nextAttemptAt": f"""CASE WHEN r.status IN ('queued', 'scheduled') AND r.available_at > now()
       THEN {moment("r.available_at")} END""",
     "prompt": """json_build_object('slug', p.slug, 'version', v.number, 'versionId', v.id,

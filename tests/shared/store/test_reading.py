@@ -350,3 +350,15 @@ async def test_a_first_turn_has_no_history(rig: Rig) -> None:
     run_id = await rig.queued(turns=True)
 
     assert (1, "[]") == await history.before(rig.store, run_id)
+
+
+async def test_a_run_in_a_paused_lane_says_so_and_others_do_not(rig: Rig) -> None:
+    low = await rig.queued(priority="low")
+    normal = await rig.queued(priority="normal")
+    await rig.store.execute("INSERT INTO lane_pauses (lane) VALUES ('low')", {})
+
+    paused = [(await _run(rig, run_id))["statusReason"] for run_id in (low, normal)]
+    await rig.store.execute("DELETE FROM lane_pauses", {})
+
+    assert ["lane_paused", None] == paused
+    assert (await _run(rig, low))["statusReason"] is None
