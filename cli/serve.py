@@ -103,7 +103,7 @@ async def check(state: Deps, lanes: Lanes) -> None:
     """Look at what this process relies on: warn aloud, or refuse. Raises `StartError`."""
     for finding in await self_check.examine(state, lanes):
         if finding.verdict is Verdict.BAD:
-            raise StartError(f"Not started ({finding.check}): {finding.detail}.")
+            raise StartError(f"Not started ({finding.check}): {finding.detail.rstrip('.')}.")
         if finding.verdict is Verdict.WARNING:
             _log.warning("unsafe_start", check=finding.check, warning=finding.detail)
 

@@ -123,6 +123,18 @@ def test_broken_master_key_is_named_and_not_shown(refusal: Refusal, data_dir: Pa
     assert [] == servers_in(data_dir)
 
 
+@pytest.mark.parametrize("command", ["api", "worker"])
+def test_what_breaks_a_promise_keeps_a_process_from_serving(
+    refusal: Refusal, migrated_url: str, redis_url: str, command: str
+) -> None:
+    said = refusal(command, DATABASE_URL=migrated_url, REDIS_URL=redis_url, SELF_FENCE_S="60")
+
+    assert said == (
+        "Not started (settings): SELF_FENCE_S has to be shorter than LEASE_S: "
+        "two workers could own one run.\n"
+    )
+
+
 def test_receiver_says_which_settings_are_missing(refusal: Refusal) -> None:
     assert refusal("receive").startswith("Which server? Set RUNLANE_URL")
     assert refusal("receive", RUNLANE_URL="https://runlane.test").startswith("Set RUNLANE_API_KEY")

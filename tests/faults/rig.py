@@ -34,6 +34,7 @@ from shared.store import endpoints
 from shared.store.database import Store
 from tests.factories import a_prompt, a_tenant
 from tests.faults import facts
+from tests.faults.checkouts import Checkout
 from tests.faults.client import Customer
 from tests.faults.judging import judged
 from tests.faults.processes import Child, Launcher
@@ -170,6 +171,12 @@ class Rig:
         """Start a worker that may die before it is ready."""
         return self._launch("worker", settings)
 
+    async def older(self, checkout: Checkout, kind: str, **settings: object) -> Child:
+        """Start a process of an earlier version and wait until it is ready."""
+        child = self._launch(kind, settings, checkout)
+        await child.says(f"{kind}_ready", within_s=30)
+        return child
+
     async def doctor(self) -> tuple[int, str]:
         """What `runlane doctor` answers and says."""
         return await self.command("doctor", columns=200)
@@ -183,7 +190,9 @@ class Rig:
         for child in self.children:
             await child.kill()
 
-    def _launch(self, kind: str, settings: Mapping[str, object]) -> Child:
+    def _launch(
+        self, kind: str, settings: Mapping[str, object], launcher: Launcher | Checkout | None = None
+    ) -> Child:
         self._launched += 1
         name = f"{kind.replace(' ', '-')}-{self._launched}"
         env = {
@@ -194,7 +203,8 @@ class Rig:
             "REDIS_URL": f"redis://127.0.0.1:{self.to_redis.port}/0",
             "OPENAI_BASE_URL": f"http://127.0.0.1:{self.to_vendors.port}/v1",
         }
-        child = self._launcher.launch(name, kind.split(), env, self._folder / f"{name}.log")
+        by = launcher or self._launcher
+        child = by.launch(name, kind.split(), env, self._folder / f"{name}.log")
         self.children.append(child)
         return child
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from tests.faults.checkouts import before_newest_migration
+
 _MAY_MOUNT = 1 << 21  # CAP_SYS_ADMIN
 
 
@@ -15,4 +17,7 @@ collect_ignore = [] if _may_mount() else ["test_full_disk.py"]
 
 
 def pytest_report_header() -> list[str]:
-    return [f"not run, since nothing may be mounted here: {name}" for name in collect_ignore]
+    said = [f"not run, since nothing may be mounted here: {name}" for name in collect_ignore]
+    if before_newest_migration() is None:
+        said.append("not run, since the history begins later: test_two_versions.py")
+    return said
