@@ -75,6 +75,7 @@ class Image:
             name: value for name, value in fixed.items() if name in files.SETTINGS
         }
         self._env |= {"DATA_DIR": str(folder / "data"), "API_PORT": "0", "API_LINGER_S": "0"}
+        self._env |= {"METRICS_HOST": "127.0.0.1", "METRICS_PORT": "0"}
         self._env |= {"MASTER_KEY": MASTER_KEY, **servers}
 
     def started(self, *args: str) -> Child:

@@ -89,7 +89,7 @@ def test_the_service_leads_to_the_api() -> None:
     deployment = files.manifest("Deployment", "runlane-api")["spec"]
 
     (port,) = service["ports"]
-    (listening,) = files.container("Deployment", "runlane-api")["ports"]
+    listening, _ = files.container("Deployment", "runlane-api")["ports"]
     assert deployment["template"]["metadata"]["labels"] == service["selector"]
     assert listening["name"] == port["targetPort"]
     assert int(files.image_environment()["API_PORT"]) == listening["containerPort"]
@@ -118,3 +118,16 @@ def test_keda_looks_at_every_lane_there_is() -> None:
     assert ["address", "password"] == [
         one["parameter"] for one in authentication["secretTargetRef"]
     ]
+
+
+@pytest.mark.parametrize("name", ["runlane-api", "runlane-worker"])
+def test_metrics_are_where_the_annotations_say(name: str) -> None:
+    template = files.manifest("Deployment", name)["spec"]["template"]
+    ports = {
+        one["name"]: one["containerPort"] for one in files.container("Deployment", name)["ports"]
+    }
+
+    port = files.image_environment()["METRICS_PORT"]
+    told = {"prometheus.io/scrape": "true", "prometheus.io/port": port}
+    assert told == template["metadata"]["annotations"]
+    assert int(port) == ports["metrics"]
