@@ -207,10 +207,10 @@ class RunSummary(Shape, frozen=True):
         str | None,
         Meta(
             description="While waiting: thread_busy (an earlier turn of its thread and channel is "
-            "not over), retry_backoff, provider_rate_limit, circuit_open or backlog (its "
-            "environment runs as many as it may); null when nothing special holds it up."
-            "not over), lane_paused (by the operator), retry_backoff, provider_rate_limit or "
-            "circuit_open; null when nothing special holds it up."
+            "not over), lane_paused (by the operator), retry_backoff, provider_rate_limit, "
+            "circuit_open, budget_hold (its worst case does not fit into what is left to spend) "
+            "or backlog (its environment runs as many as it may); null when nothing special "
+            "holds it up."
         ),
     ]
     next_attempt_at: Moment | None

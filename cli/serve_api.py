@@ -26,11 +26,9 @@ async def serve_api(
     settings: Settings, stop: Stop, ready: Callable[[str], Awaitable[None]] | None = None
 ) -> None:
     """Serve requests until asked to stop. Raises `StartError`, also for a port that is taken."""
-    async with opened(settings) as (state, _):
-        waiters, limiter = Waiters(state), Limiter(state)
     async with opened(settings) as (state, lanes):
         await check(state, lanes)
-        waiters = Waiters(state)
+        waiters, limiter = Waiters(state), Limiter(state)
         server = WebServer(
             create_app(state, waiters, limiter),
             host=settings.api_host,
