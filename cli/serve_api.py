@@ -52,10 +52,7 @@ async def serve_api(
             with metrics.looked_at(Levels(state, "api").look, waiters.look):
                 async with liveness.shown(settings):
                     await stop.asked.wait()
-                    state.leaving.set()
-                    server.turn_away()
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(stop.now.wait(), settings.api_linger_s)
+                    await _linger(state, server, stop)
         finally:
             await waiters.close()
             await server.stop(settings.request_deadline_s)
@@ -63,6 +60,14 @@ async def serve_api(
             noting.cancel()
             with suppress(psycopg.Error):
                 await keys.note_uses(state)
+
+
+async def _linger(state: Deps, server: WebServer, stop: Stop) -> None:
+    """Tell whoever sends requests here to look elsewhere, and serve those that still come."""
+    state.leaving.set()
+    server.turn_away()
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.now.wait(), state.settings.api_linger_s)
 
 
 async def _note_uses_forever(state: Deps) -> None:

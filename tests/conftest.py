@@ -1,5 +1,6 @@
 """What every test may ask for: real servers, started once per test process."""
 
+import asyncio
 import base64
 import gc
 import subprocess
@@ -23,6 +24,7 @@ from shared.queue.connection import connect
 from shared.queue.lanes import Lanes
 from shared.settings import Settings
 from shared.store.database import Store
+from shared.tasks import end
 from tests import servers as private_servers
 from tests.factories import Tenant, a_tenant
 from tests.faults.processes import Launcher
@@ -163,8 +165,10 @@ async def store(database: Store) -> AsyncIterator[Store]:
 async def lanes(settings: Settings, servers: EmbeddedServers) -> AsyncIterator[Lanes]:
     """The lanes in the shared Valkey, empty at first."""
     private_servers.empty_redis(servers)
-    lanes = connect(settings.redis_url.get_secret_value())
+    lanes, others = connect(settings.redis_url.get_secret_value()), asyncio.all_tasks()
     yield lanes
+    # The loop goes on: what a test left running would speak to the servers of the next one.
+    await end(asyncio.all_tasks() - others - {asyncio.current_task()})
     await lanes.aclose()
 
 
