@@ -19,6 +19,7 @@ from shared.deps import Deps
 from shared.domain.completions import ModelParams
 from shared.errors import RunUnfinishedError
 from shared.ids import RunId, new_id
+from shared.services import billing
 from shared.services.submissions import Accepted
 from tests.api.clients import client_with, problem
 from tests.api.flow_rig import MOMENT, NULL, differs, patient, runs, with_settings, working
@@ -68,6 +69,7 @@ GOLDEN: Mapping[str, Any] = {
         "nonce": NULL,
         "logLevel": NULL,
         "customerId": NULL,
+        "maxRequestCostCredits": NULL,
         "priority": NULL,
     },
     "requests": [
@@ -191,6 +193,26 @@ async def test_a_request_of_the_other_product_gets_its_answer_field_by_field(
     assert 0 < body["creditsUsed"] == back["usage"]["costCredits"]
     assert body["creditsUsed"] == int(back["usage"]["costUsd"] * 1_000_000)
     assert f"/api/v1/runs/{body['id']}" == answer.headers["location"]
+
+
+async def test_a_metered_workspace_is_told_what_it_has_left_and_402_where_that_is_nothing(
+    client: httpx.AsyncClient, deps: Deps, tenant: Tenant, taboo: str, worker: WorkerProcess
+) -> None:
+    asked = {"parameters": {"word": "apple", "who": "a child"}}
+    await billing.meter(deps, tenant.workspace_id, metered=True)
+
+    empty = await client.post("/flows/taboo/runs", json=asked)
+    await billing.grant(deps, tenant.workspace_id, 1_000_000, "a top-up")
+    paid = (await client.post("/flows/taboo/runs", json=asked)).json()
+    capped = await client.post("/flows/taboo/runs", json=asked | {"maxRequestCostCredits": 0})
+
+    assert (402, "credits_exhausted", []) == problem(empty)
+    assert paid["creditsUsed"] > 0
+    assert 1_000_000 - paid["creditsUsed"] - paid["creditsLeft"] in {0, 1}  # each is cut off
+    assert paid["creditsLeft"] == paid["usage"]["creditsLeft"]
+    assert (402, "COST_LIMIT_EXCEEDED", []) == problem(capped)
+    left = (await client.get("/credits")).json()
+    assert (paid["creditsLeft"], 0) == (left["creditsLeft"], left["creditsHeld"])
 
 
 async def test_the_same_run_is_read_through_its_flow_by_slug_or_id_and_through_no_other(
