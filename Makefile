@@ -29,9 +29,15 @@ setup: .venv/dev ## Install everything for development into .venv
 run: .venv/run ## Start Runlane here: API, worker, private PostgreSQL and Valkey
 	@exec $(BIN)/runlane dev
 
-test: export PYTHONDONTWRITEBYTECODE := # dozens of processes start: let them keep what is compiled
-test: .venv/dev ## Run every test; make test COVERAGE=1 counts the lines they reach, which takes longer
-	$(BIN)/python -m pytest -n $(N) $(if $(COVERAGE),--cov --cov-report=term --cov-fail-under=90) --ignore=tests/faults/wide tests
+# What takes long and finds little that the others miss; CI runs it behind them.
+SLOW := tests/walks tests/fuzz tests/faults/wide
+
+test walks fuzz: export PYTHONDONTWRITEBYTECODE := # dozens of processes start: let them keep what is compiled
+test: .venv/dev ## Run the tests; make test COVERAGE=1 counts the lines they reach, which takes longer
+	$(BIN)/python -m pytest -n $(N) $(if $(COVERAGE),--cov --cov-report=term --cov-fail-under=90) $(SLOW:%=--ignore=%) tests
+
+walks: .venv/dev ## Type every command of the documentation, and compare what it prints
+	$(BIN)/python -m pytest -n $(N) tests/walks
 
 check: lint format-check types imports ## Lint, format, types and import contracts
 
@@ -99,4 +105,4 @@ clean: ## Remove caches and the virtual environment, never data
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis htmlcov .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup run test check lint format format-check types imports migrate revision e2e faults faults-wide chaos fuzz docs lock clean
+.PHONY: help setup run test walks check lint format format-check types imports migrate revision e2e faults faults-wide chaos fuzz docs lock clean

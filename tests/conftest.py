@@ -4,7 +4,7 @@ import asyncio
 import base64
 import gc
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -26,6 +26,7 @@ from shared.settings import Settings
 from shared.store.database import Store
 from shared.tasks import end
 from tests import servers as private_servers
+from tests.e2e import processes
 from tests.factories import Tenant, a_tenant
 from tests.faults.processes import Launcher
 from worker.main import WorkerProcess
@@ -38,7 +39,7 @@ structlog.configure(
     ]
 )
 
-LONGEST = ("tests/fuzz", "tests/e2e", "tests/faults", "tests/cli")
+LONGEST = ("tests/e2e", "tests/faults", "tests/cli", "tests/walks")
 
 
 def pytest_collection() -> None:
@@ -54,6 +55,16 @@ def pytest_collection_finish() -> None:
     """Spare every garbage collection of the tests the walk over a million lasting objects."""
     gc.freeze()
     gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the processes of a failed test said."""
+    report = yield
+    if report.failed:
+        for process in processes.running:
+            report.sections.append((f"{process.name} ({process.pid})", process.said()))
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,9 @@ import pytest
 
 from cli.embedded import EmbeddedServers
 from tests.e2e.installation import Installation
-from tests.e2e.pages import Walk, alike
 from tests.e2e.processes import ROOT
 from tests.faults.processes import Launcher
+from tests.walks.pages import Walk, alike
 
 pytestmark = pytest.mark.xdist_group("operator-pages")
 

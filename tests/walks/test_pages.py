@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from cli import dev_env
-from tests.e2e.pages import Walk, alike
 from tests.e2e.processes import BIN, ROOT, RUNLANE, Process, clean_env, served
+from tests.walks.pages import Walk, alike
 
 pytestmark = pytest.mark.xdist_group("e2e-pages")
 
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pages")
     (folder / ".venv").symlink_to(sys.prefix)
     curl = folder / "curl"
-    curl.write_text(f"#!{BIN}/python\n{Path(__file__).with_name('curl.py').read_text()}")
+    curl.write_text(f"#!{BIN}/python\n{(ROOT / 'tests/e2e/curl.py').read_text()}")
     curl.chmod(0o700)
     return folder
 
