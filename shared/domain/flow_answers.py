@@ -60,7 +60,7 @@ class Call(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Facts(msgspec.Struct, frozen=True, rename="camel"):
-    """A run as the store tells it to this door."""
+    """A run as the store tells it to this door; `balance_nanousd` is null without a meter."""
 
     id: UUID
     workspace_id: UUID
@@ -80,6 +80,7 @@ class Facts(msgspec.Struct, frozen=True, rename="camel"):
     created_at: str
     finished_at: str | None
     milliseconds: int | None
+    balance_nanousd: int | None
     calls: list[Call]
 
     @property
@@ -160,7 +161,7 @@ class FlowAnswer(msgspec.Struct, frozen=True, rename="camel"):
     error: RunFailure | None
 
 
-def answer(facts: Facts, compiled: CompiledVersion, credits_left: int | None) -> FlowAnswer:
+def answer(facts: Facts, compiled: CompiledVersion) -> FlowAnswer:
     """Put the answer together; `compiled` is the version from the run's entrypoint."""
     part = facts.flow
     ended = [call for call in facts.calls if call.outcome is not None]
@@ -177,8 +178,8 @@ def answer(facts: Facts, compiled: CompiledVersion, credits_left: int | None) ->
         else flow_runs.request_of(part, facts.inputs),
         requests=list(sent_calls(facts, compiled)),
         responses=[call_answer(call) for call in ended],
-        credits_left=credits_left,
-        usage=_usage(facts, credits_left),
+        credits_left=credits_of(facts.balance_nanousd),
+        usage=_usage(facts),
         warnings=[*_warnings(facts, compiled)],
         status=facts.status,
         version=facts.version,
@@ -235,7 +236,7 @@ def call_answer(call: Call) -> CallAnswer:
     )
 
 
-def _usage(facts: Facts, credits_left: int | None) -> RunUsage:
+def _usage(facts: Facts) -> RunUsage:
     each = [call.usage for call in facts.calls if call.usage is not None]
     return RunUsage(
         tokens_in=sum(one.input for one in each),
@@ -246,7 +247,7 @@ def _usage(facts: Facts, credits_left: int | None) -> RunUsage:
         tokens_reasoning=sum(one.reasoning for one in each),
         cost_usd=_dollars(facts.cost_nanousd),
         credits_used=credits_of(facts.cost_nanousd or 0),
-        credits_left=credits_left,
+        credits_left=credits_of(facts.balance_nanousd),
     )
 
 

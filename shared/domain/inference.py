@@ -128,7 +128,7 @@ def check(request: InferenceRequest) -> None:
         raise UnacceptableError(flaws[0].message, flaws=flaws)
 
 
-def answer(facts: Facts, compiled: CompiledVersion, credits_left: int | None) -> InferenceAnswer:
+def answer(facts: Facts, compiled: CompiledVersion) -> InferenceAnswer:
     """Put the answer together from a run that has one."""
     call, sent = facts.calls[-1], [*flow_answers.sent_calls(facts, compiled)][-1]
     back = flow_answers.call_answer(call)
@@ -136,7 +136,7 @@ def answer(facts: Facts, compiled: CompiledVersion, credits_left: int | None) ->
     return InferenceAnswer(
         credits_used=used,
         llm_cost_credits=used,
-        credits_left=credits_left,
+        credits_left=credits_of(facts.balance_nanousd),
         milliseconds=facts.milliseconds,
         result=InferenceResult(back.model, back.provider, back.usage),
         pair=InferencePair(

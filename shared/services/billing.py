@@ -33,19 +33,6 @@ class CreditsView(msgspec.Struct, frozen=True, rename="camel"):
     max_request_cost_credits: int | None
 
 
-async def balance(deps: Deps, workspace_id: WorkspaceId) -> int | None:
-    """The credits a workspace has left; `None` where it is not metered.
-
-    What calls under way hold is not taken off: it is not spent yet.
-    """
-    return (await show(deps, workspace_id)).credits_left
-
-
-def used(cost_nanousd: int | None) -> int:
-    """The credits of a run that cost so much; 0 while nobody knows, or there is no price."""
-    return rules.credits_of(cost_nanousd or 0)
-
-
 async def show(deps: Deps, workspace_id: WorkspaceId) -> CreditsView:
     """What a workspace has. Raises `NotFoundError` for an unknown one."""
     found = await accounts.read(deps.store, workspace_id)

@@ -19,8 +19,8 @@ from shared.errors import (
     RunUnfinishedError,
     UnacceptableError,
 )
-from shared.ids import RunId, VersionId, WorkspaceId
-from shared.services import billing, submissions
+from shared.ids import RunId, VersionId
+from shared.services import submissions
 from shared.services.keys import Principal
 from shared.services.submissions import Accepted, Request
 from shared.store import flow_runs as stored
@@ -92,8 +92,7 @@ def demand_answer(facts: Facts) -> None:
 async def _shown(deps: Deps, facts: Facts) -> FlowAnswer:
     entrypoint = None if facts.flow is None else facts.flow.entrypoint
     compiled = await deps.compiled(VersionId(facts.version_id), entrypoint=entrypoint)
-    left = await billing.balance(deps, WorkspaceId(facts.workspace_id))
-    return flow_answers.answer(facts, compiled, left)
+    return flow_answers.answer(facts, compiled)
 
 
 def _raise(facts: Facts) -> NoReturn:

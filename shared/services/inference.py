@@ -10,7 +10,7 @@ from shared.domain import inference, versions
 from shared.domain.inference import InferenceAnswer, InferenceRequest
 from shared.errors import UnacceptableError
 from shared.ids import RunId, VersionId, WorkspaceId
-from shared.services import billing, flow_runs, submissions, targets
+from shared.services import flow_runs, submissions, targets
 from shared.services.keys import Principal
 from shared.services.submissions import Accepted, Request
 from shared.services.targets import Located
@@ -50,8 +50,7 @@ async def answer(deps: Deps, principal: Principal, run_id: RunId) -> InferenceAn
     facts = await flow_runs.find(deps, principal, run_id)
     flow_runs.demand_answer(facts)
     compiled = await deps.compiled(VersionId(facts.version_id))
-    left = await billing.balance(deps, WorkspaceId(facts.workspace_id))
-    return inference.answer(facts, compiled, left)
+    return inference.answer(facts, compiled)
 
 
 async def locate(deps: Deps, workspace_id: WorkspaceId, environment: str | None) -> Located:

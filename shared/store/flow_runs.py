@@ -29,6 +29,8 @@ SELECT json_build_object('id', r.id, 'workspaceId', r.workspace_id, 'flowId', r.
     'incompleteReason', r.incomplete_reason, 'createdAt', {moment("r.created_at")},
     'finishedAt', {moment("r.finished_at")},
     'milliseconds', round(extract(epoch FROM r.finished_at - r.created_at) * 1000)::bigint,
+    'balanceNanousd', (SELECT c.balance_nanousd FROM accounts c
+      WHERE c.workspace_id = r.workspace_id AND c.metered),
     'calls', {_CALLS})::text
 FROM runs r JOIN prompts p ON p.id = r.prompt_id JOIN prompt_versions v ON v.id = r.version_id
   JOIN environments e ON e.id = r.environment_id

@@ -41,7 +41,7 @@ async def test_grants_add_up_to_what_is_left(deps: Deps, tenant: Tenant) -> None
     left = await billing.grant(deps, tenant.workspace_id, -1, "put right")
 
     lines: list[tuple[Any, ...]] = list(await deps.store.fetch(LINES, {}))
-    assert 4_999_999 == left == await billing.balance(deps, tenant.workspace_id)
+    assert 4_999_999 == left == (await billing.show(deps, tenant.workspace_id)).credits_left
     assert [("grant", 5_000_000_000, "an invoice"), ("grant", -1_000, "put right")] == [
         line[:3] for line in lines
     ]
@@ -56,10 +56,10 @@ async def test_a_workspace_that_is_metered_no_more_keeps_what_it_had(
     await billing.grant(deps, tenant.workspace_id, 7, "a present")
 
     await billing.meter(deps, tenant.workspace_id, metered=False)
-    between = await billing.balance(deps, tenant.workspace_id)
+    between = (await billing.show(deps, tenant.workspace_id)).credits_left
     await billing.meter(deps, tenant.workspace_id, metered=True)
 
-    assert (None, 7) == (between, await billing.balance(deps, tenant.workspace_id))
+    assert (None, 7) == (between, (await billing.show(deps, tenant.workspace_id)).credits_left)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ async def test_nobody_is_given_anything_under_an_unknown_id(deps: Deps, tenant: 
     with pytest.raises(NotFoundError):
         await billing.grant(deps, WorkspaceId(new_id()), 1, "a mistake")
     with pytest.raises(NotFoundError):
-        await billing.balance(deps, WorkspaceId(tenant.environment_id))
+        await billing.show(deps, WorkspaceId(tenant.environment_id))
 
 
 @pytest.mark.parametrize(
