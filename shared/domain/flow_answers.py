@@ -82,6 +82,7 @@ class Facts(msgspec.Struct, frozen=True, rename="camel"):
     milliseconds: int | None
     balance_nanousd: int | None
     calls: list[Call]
+    erased: bool = False
 
     @property
     def done(self) -> bool:
@@ -213,7 +214,7 @@ def sent_calls(facts: Facts, compiled: CompiledVersion) -> Iterator[SentCall]:
             top_p=params.top_p,
             top_k=None,
         )
-        if call.error is not None and call.error.code == calls.MISSED:
+        if not facts.erased and call.error is not None and call.error.code == calls.MISSED:
             messages = (*messages, *again(call.text or "", call.error.message))
 
 
@@ -252,7 +253,7 @@ def _usage(facts: Facts) -> RunUsage:
 
 
 def _warnings(facts: Facts, compiled: CompiledVersion) -> Iterator[str]:
-    for name in versions.missing(compiled, facts.inputs):
+    for name in () if facts.erased else versions.missing(compiled, facts.inputs):
         yield f"'{name}' has neither a parameter nor a template: its token stays as it is."
     for name in versions.unused(compiled, facts.inputs):
         yield f"The parameter '{name}' is asked for by no token."
@@ -261,6 +262,8 @@ def _warnings(facts: Facts, compiled: CompiledVersion) -> Iterator[str]:
 
 def answer_warnings(facts: Facts) -> Iterator[str]:
     """What the answer lacks, and what the numbers and texts of its calls leave out."""
+    if facts.erased:
+        yield "What was asked and answered is erased: its environment keeps it no longer."
     if facts.incomplete_reason is not None:
         yield f"The answer is incomplete: {facts.incomplete_reason}."
     for call in facts.calls:

@@ -22,7 +22,9 @@ _CALLS = f"""(SELECT coalesce(json_agg(json_build_object(
 _FACTS = f"""
 SELECT json_build_object('id', r.id, 'workspaceId', r.workspace_id, 'flowId', r.prompt_id,
     'versionId', r.version_id, 'version', v.number, 'environment', e.name,
-    'status', r.status, 'model', r.model, 'flow', r.flow, 'inputs', r.inputs,
+    'status', r.status, 'model', r.model, 'flow', r.flow,
+    'erased', r.contents_erased_at IS NOT NULL,
+    'inputs', CASE WHEN r.contents_erased_at IS NULL THEN r.inputs ELSE '{{}}' END,
     'messages', r.messages, 'params', r.params, 'costNanousd', r.cost_nanousd,
     'error', CASE WHEN r.error_code IS NOT NULL THEN json_build_object('code', r.error_code,
       'message', r.error_message, 'origin', r.error_origin) END,

@@ -21,6 +21,8 @@ from shared.errors import RunUnfinishedError
 from shared.ids import RunId, new_id
 from shared.services import billing
 from shared.services.submissions import Accepted
+from shared.store import pruning
+from shared.store.pruning import Kept
 from tests.api.clients import client_with, problem
 from tests.api.flow_rig import MOMENT, NULL, differs, patient, runs, with_settings, working
 from tests.factories import Tenant, a_prompt
@@ -233,6 +235,31 @@ async def test_the_same_run_is_read_through_its_flow_by_slug_or_id_and_through_n
         native["priority"],
         native["prompt"]["tag"],
     )
+
+
+async def test_a_run_whose_contents_are_erased_still_shows_what_it_cost_and_says_so(
+    client: httpx.AsyncClient, deps: Deps, taboo: str, worker: WorkerProcess
+) -> None:
+    asked = {"parameters": {"word": "a", "who": "b"}}
+    key = {"Idempotency-Key": "order-18"}
+    ran = (await client.post("/flows/taboo/runs", json=asked, headers=key)).json()
+    await pruning.erase(deps.store, Kept(0, None), 10)
+
+    read = await client.get(f"/flows/taboo/runs/{ran['id']}")
+    again = await client.post("/flows/taboo/runs", json=asked, headers=key)
+
+    assert (200, 200) == (read.status_code, again.status_code), read.text
+    body = read.json()
+    assert body == again.json()
+    assert ["What was asked and answered is erased: its environment keeps it no longer."] == body[
+        "warnings"
+    ]
+    assert [[]] == [one["messages"] for one in body["requests"]]
+    assert [(None, None)] == [
+        (one["textResponse"], one["verbatimResponse"]) for one in body["responses"]
+    ]
+    kept = ("id", "status", "usage", "creditsUsed", "version")
+    assert {name: ran[name] for name in kept} == {name: body[name] for name in kept}
 
 
 async def test_a_token_without_a_value_stays_as_it_is_and_is_warned_of_like_an_unused_parameter(
