@@ -1,8 +1,9 @@
 """What ended long enough ago: contents are erased, runs and all that belongs to them deleted.
 
 An environment says how long, else its workspace, else the settings. Nothing is done to a run with
-a webhook that is still to be delivered. A run that goes takes its contents along, so these stay no
-longer than the run. Each statement is a transaction for one batch: cut off, it is simply repeated.
+a webhook that is still to be delivered, and none is deleted whose cost is still to be settled: that
+goes by its attempts. A run that goes takes its contents along, so these stay no longer than the
+run. Each statement is a transaction for one batch: cut off, it is simply repeated.
 """
 
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ _CONTENTS = "coalesce(e.retain_contents_days, w.retain_contents_days, %(contents
 _RUNS = "coalesce(e.retain_runs_days, w.retain_runs_days, %(runs)s::int)"
 _SETTLED = """NOT EXISTS (SELECT 1 FROM events v JOIN deliveries d ON d.event_id = v.id
     WHERE v.run_id = r.id AND d.status = 'pending')"""
+_PAID = """NOT EXISTS (SELECT 1 FROM holds h WHERE h.run_id = r.id AND h.settled_at IS NULL)"""
 
 
 def _due(days: str, *states: str) -> str:
@@ -91,7 +93,7 @@ SELECT count(*), {_UNHURRIED} FROM erased
 """
 
 _DELETE = f"""
-WITH {_due(_RUNS, _UNERASED, "r.contents_erased_at IS NOT NULL")},
+WITH {_due(_RUNS, f"{_UNERASED} AND {_PAID}", f"r.contents_erased_at IS NOT NULL AND {_PAID}")},
   told AS MATERIALIZED (SELECT v.id FROM events v JOIN due ON v.run_id = due.id),
   sent AS MATERIALIZED (SELECT d.id FROM deliveries d JOIN told ON d.event_id = told.id),
   tries AS (DELETE FROM delivery_tries t USING sent WHERE t.delivery_id = sent.id),
@@ -99,7 +101,7 @@ WITH {_due(_RUNS, _UNERASED, "r.contents_erased_at IS NOT NULL")},
   event AS (DELETE FROM events v USING told WHERE v.id = told.id),
   attempt AS (DELETE FROM attempts a USING due WHERE a.run_id = due.id),
   key AS (DELETE FROM idempotency_keys k USING due WHERE k.run_id = due.id),
-  hold AS (DELETE FROM holds h USING due WHERE h.run_id = due.id AND h.settled_at IS NOT NULL),
+  hold AS (DELETE FROM holds h USING due WHERE h.run_id = due.id),
   message AS ({_MESSAGES}),
   run AS (DELETE FROM runs r USING due WHERE r.id = due.id RETURNING 1)
 SELECT count(*), {_UNHURRIED} FROM run

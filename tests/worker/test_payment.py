@@ -14,7 +14,8 @@ from shared.domain.usage import GroupBy
 from shared.services import billing, spending, usage
 from shared.services.spending import NewBudget
 from shared.settings import Settings
-from shared.store import charging, sessions
+from shared.store import charging, pruning, sessions
+from shared.store.pruning import Kept
 from tests.shared.store.rig import Rig, Row, a_rig, intent, outcome
 from tests.worker.execute_rig import (
     INTENT,
@@ -409,6 +410,27 @@ async def test_time_settles_what_nobody_does(rig: Rig) -> None:
     await billing.look_after(rig.deps)
 
     assert ((2 * HELD, HELD), (2 * HELD, 0)) == (early, await _account(rig))
+
+
+async def test_a_run_stays_until_it_is_known_what_its_call_cost(rig: Rig) -> None:
+    await _grant(rig, 2 * HELD)
+    run = await rig.claimed(on_unknown_outcome="fail")
+    account = str(rig.tenant.workspace_id)
+    await charging.intend(rig.store, [intent(run, account=account, hold_nanousd=HELD)])
+    await rig.die(run.session_id)
+    await sessions.reap(rig.store, poison_deaths=3)
+    await rig.change(run.id, "finished_at = now() - interval '2 days'")
+    kept = Kept(0, 1)
+
+    early = await pruning.delete(rig.store, kept, 10)
+    erased = await pruning.erase(rig.store, kept, 10)
+    erased_early = await pruning.delete(rig.store, kept, 10)
+    await billing.settle(rig.deps, rig.tenant.workspace_id, charge=False)
+    later = await pruning.delete(rig.store, kept, 10)
+
+    assert (0, 1, 0, 1) == (early, erased, erased_early, later)
+    assert (2 * HELD, 0) == await _account(rig)
+    assert [] == await rig.rows("SELECT * FROM holds")
 
 
 @pytest.mark.parametrize("by", list(GroupBy))
