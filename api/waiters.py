@@ -57,8 +57,10 @@ class Waiters:
         return waiter
 
     def add(self, run_id: RunId, event: asyncio.Event) -> None:
-        """Set the event once the run is over."""
+        """Set the event once the run is over, or at once when nobody listens for that any more."""
         self._waiting.setdefault(run_id, []).append(event)
+        if self._closed:
+            event.set()  # it had its place before, and nobody would send it on any more
 
     def drop(self, run_id: RunId, event: asyncio.Event) -> None:
         """Think of the event no more."""

@@ -533,6 +533,18 @@ async def test_without_a_place_to_wait_nothing_is_stored(deps: Deps, tenant: Ten
     assert 2 == await runs(deps)
 
 
+async def test_who_begins_to_wait_while_the_server_leaves_is_sent_on(deps: Deps) -> None:
+    waiters = Waiters(deps)
+
+    with flow_waits.place(waiters) as waiter:
+        await waiters.close()
+        waiter.listen(RunId(new_id()))
+        async with asyncio.timeout(10):
+            await waiter.wait(60)
+
+    assert 0 == waiters.count
+
+
 async def test_a_client_that_hangs_up_gives_its_place_back_and_loses_nothing(
     client: httpx.AsyncClient, deps: Deps, tenant: Tenant, worker: WorkerProcess
 ) -> None:
