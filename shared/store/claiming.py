@@ -108,8 +108,6 @@ _STARTABLE = """r.available_at <= now()
 _WAITING = ["queued", "scheduled"]
 
 
-# The states are a parameter: were they spelled out, the planner might walk an index of all that
-# waits instead of looking these few up.
 def _milliseconds(moment: str) -> str:
     return f"ceil(extract(epoch FROM {moment}) * 1000)::bigint"
 
@@ -124,9 +122,6 @@ _FOUND = f"""
 # Of environments that let so many runs run at once, those that find room; the others are parked,
 # and drop out of the lanes until one ends, or their time comes again. In descending order the
 # lanes' names stand as their priorities do.
-_IN_TURN = (
-    "CASE f.priority WHEN 'onsite' THEN 0 WHEN 'normal' THEN 1 ELSE 2 END, f.available_at, f.id"
-)
 _FITTING = f"""
   room AS MATERIALIZED (
     SELECT c.id, c.most - (SELECT count(*) FROM runs r
