@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from api.addresses import client_address
 from cli import reference
 from shared.settings import Settings
 from tests.deploy import files
@@ -50,7 +51,7 @@ def test_every_setting_that_a_file_names_is_one() -> None:
     }
 
     assert set() == (in_image | in_kubernetes | in_compose | in_units) - files.SETTINGS - FOREIGN
-    assert {"DATABASE_URL", "REDIS_URL", "MASTER_KEY"} == in_compose
+    assert {"DATABASE_URL", "REDIS_URL", "MASTER_KEY", "TRUSTED_PROXIES"} == in_compose
 
 
 def test_compose_asks_for_nothing_that_its_page_does_not_make() -> None:
@@ -94,6 +95,25 @@ def test_nothing_of_ours_starts_before_the_schema_is_there() -> None:
         assert "service_completed_successfully" == waits_for["migrate"]["condition"]
     assert "service_healthy" == services["migrate"]["depends_on"]["postgres"]["condition"]
     assert "no" == services["migrate"]["restart"]
+
+
+@pytest.mark.parametrize("door", ["Compose", "Kubernetes"])
+def test_who_sends_bad_keys_through_the_door_is_not_taken_for_everybody(door: str) -> None:
+    given = {
+        "Compose": files.compose()["services"]["api-1"]["environment"],
+        "Kubernetes": files.manifest("ConfigMap", "runlane")["data"],
+    }[door]["TRUSTED_PROXIES"]
+    trusted = Settings.model_validate({"trusted_proxies": given}).trusted_proxies
+
+    peers = ("10.42.0.7", "172.20.0.5", "fd00::7", "203.0.113.1")
+    scopes = [
+        {"client": (peer, 4711), "headers": [(b"x-forwarded-for", b"198.51.100.1")]}
+        for peer in peers
+    ]
+
+    assert ["198.51.100.1"] * 3 + ["203.0.113.1"] == [
+        client_address(scope, trusted) for scope in scopes
+    ]
 
 
 def test_the_image_is_built_from_the_locks_and_names_no_index() -> None:
