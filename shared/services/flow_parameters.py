@@ -50,22 +50,18 @@ async def listed(
     Raises `NotFoundError`, `ConflictError` for a flow without a pin, and `UnacceptableError` for
     an unknown environment or entrypoint.
     """
+    version = wanted.version or PINNED
     found = await targets.locate(
-        deps,
-        principal.workspace_id,
-        flow,
-        wanted.version or PINNED,
-        wanted.environment,
-        drafts=True,
+        deps, principal.workspace_id, flow, version, wanted.environment, drafts=True
     )
-    if wanted.environment is not None:
+    if wanted.environment is not None or version == PINNED:
         targets.demand_reach(principal, found.environment_id)
     if not found.published:
         principal.demand("prompts:write")
-    version = versions.from_json(found.body)
-    compiled = versions.compile_version(version, wanted.entrypoint)
+    body = versions.from_json(found.body)
+    compiled = versions.compile_version(body, wanted.entrypoint)
     names = templates.asked(compiled.includes, [text for _, text in compiled.texts])
-    return [FlowParameter(name, _shown(found, name, version.templates.get(name))) for name in names]
+    return [FlowParameter(name, _shown(found, name, body.templates.get(name))) for name in names]
 
 
 def _shown(found: Located, name: str, template: TemplateBody | None) -> ParameterTemplate | None:

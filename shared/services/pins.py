@@ -48,7 +48,7 @@ class PinView(msgspec.Struct, frozen=True, rename="camel"):
 class PinChangeView(msgspec.Struct, frozen=True, rename="camel"):
     """One move of a pin. `from` is null for its first, `to` for its removal.
 
-    `source` is the environment that a promotion took it from.
+    `source` is the environment that a promotion took it from, where the key reaches it.
     """
 
     id: str
@@ -173,9 +173,11 @@ async def history(
         found = await pins.history(tx, where.id, prompt.id, page)
         asked = {row.key_id for row in found.rows if row.key_id is not None}
         key_names = await workspaces.key_names(tx, principal.workspace_id, asked)
-        sources = {row.source_environment_id for row in found.rows} - {None}
+        sources = {row.source_environment_id for row in found.rows}
         names = await workspaces.environment_names(
-            tx, principal.workspace_id, {one for one in sources if one is not None}
+            tx,
+            principal.workspace_id,
+            {one for one in sources if one is not None and principal.reaches(one)},
         )
     if not found.rows and page.after is None and page.before is None:
         raise NotFoundError

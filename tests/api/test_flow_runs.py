@@ -582,8 +582,12 @@ async def test_a_key_runs_flows_in_its_environments_only(
         staging = await holder.post("/flows/taboo/runs", json={"environment": "staging"})
         read = await holder.get(f"/flows/taboo/runs/{ran}")
         asked = await holder.get("/flows/taboo/parameters?environment=production")
+        of_default = await holder.get("/flows/taboo/parameters")
+        of_version = await holder.get("/flows/taboo/parameters?version=1")
 
     assert (403, "environment_forbidden", []) == problem(default) == problem(asked)
+    assert (403, "environment_forbidden", []) == problem(of_default)
+    assert 200 == of_version.status_code
     assert (200, "staging") == (staging.status_code, staging.json()["environment"])
     assert 404 == read.status_code
 

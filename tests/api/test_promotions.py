@@ -163,12 +163,17 @@ async def test_a_key_for_some_environments_promotes_between_those_only(
 ) -> None:
     scopes = {"scopes": ["prompts:write"], "environments": ["staging"]}
     made = await client.post("/keys", json={"name": "s", **scopes})
+    back = {"sourceEnvironment": "production", "targetEnvironment": "staging"}
+    await _promote(client, **back, flowIds=["three"])
 
     async with client_with(deps, made.json()["key"]) as limited:
         answers = [
             await _promote(limited),
-            await _promote(limited, sourceEnvironment="production", targetEnvironment="staging"),
+            await _promote(limited, **back),
             await limited.get("/environments/diff", params=BETWEEN),
         ]
+        path = "/environments/staging/pins/three/history"
+        moves = [(await one.get(path)).json()["data"][0] for one in (client, limited)]
 
+    assert ["production", None] == [move["source"] for move in moves]
     assert {(403, "environment_forbidden")} == {problem(one)[:2] for one in answers}
