@@ -9,24 +9,27 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from shared.settings import environment
 from shared.store import schema
 from tests.faults.processes import Child
 
 _ROOT = Path(__file__).parents[2]
 _GIT = shutil.which("git") or ""
+_LOOK_BACK = 20
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 _MAIN = "from cli.main import main; main()"
+_ALL = "import cli.main, cli.operator, cli.serve_api, cli.serve_worker"
 
 
-def before_newest_migration() -> str | None:
-    """The commit; `None` where there is no history, or a shallow one that begins later."""
+def before_newest_migration() -> Sequence[str]:
+    """Commits, newest first; none where there is no history, or a shallow one that begins later."""
     if not _GIT:
-        return None
+        return []
     (migration,) = (_ROOT / "migrations/versions").glob(f"{schema.EXPECTED}_*.py")
-    made = _git("log", "--diff-filter=A", "--format=%H", "--", str(migration))
-    if not made.strip():
-        return None
-    return _git("rev-parse", "--verify", "--quiet", f"{made.split()[-1]}^").strip() or None
+    made = _git("log", "--diff-filter=A", "--format=%H", "--", str(migration)).split()
+    if not made:
+        return []
+    return _git("rev-list", "--first-parent", f"--max-count={_LOOK_BACK}", f"{made[-1]}^").split()
 
 
 class Checkout:
@@ -39,6 +42,12 @@ class Checkout:
         )
         with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
             archive.extractall(folder, filter="data")
+
+    def imports(self) -> bool:
+        """Whether its modules are whole: a commit amid a series may not be."""
+        env = {**environment(), "PYTHONPATH": str(self._folder)}
+        tried = subprocess.run([sys.executable, "-P", "-c", _ALL], env=env, check=False)
+        return tried.returncode == 0
 
     def launch(self, name: str, args: Sequence[str], env: Mapping[str, str], log: Path) -> Child:
         """Start `runlane` with arguments, as `Launcher.launch` does, and never wait for it."""

@@ -18,6 +18,6 @@ collect_ignore = [] if _may_mount() else ["test_full_disk.py"]
 
 def pytest_report_header() -> list[str]:
     said = [f"not run, since nothing may be mounted here: {name}" for name in collect_ignore]
-    if before_newest_migration() is None:
+    if not before_newest_migration():
         said.append("not run, since the history begins later: test_two_versions.py")
     return said
