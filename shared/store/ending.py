@@ -26,6 +26,9 @@ from shared.store.run_json import (
     moment,
 )
 
+ERASED = "Erased."
+"""What stands in place of an error's text that may have quoted contents."""
+
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a worker says about a run it holds: where it goes, and how its open attempt ended.
@@ -186,6 +189,9 @@ _ITEM = """json_to_recordset(%(items)s::json) AS x(
 _BACK = "i.status = 'queued' AND r.cancel_requested_at IS NULL"
 # Written so that it becomes one hash table: a join of two batches would be tried pair by pair.
 _LATE = "(i.run_id, i.claim_no) NOT IN (SELECT id, claim_no FROM moved)"
+# Of a run whose contents are erased no late answer is kept. The attempt's own row says so, which is
+# read as it is once locked: the erasing may be under way.
+_KEPT = f"a.error_message IS DISTINCT FROM '{ERASED}'"
 
 
 # Where calls are paid for, `settling` puts into the comments what that takes.
@@ -218,11 +224,13 @@ WITH item AS MATERIALIZED (SELECT * FROM {_ITEM}),
   ),
   closed AS (
     UPDATE attempts a SET outcome = i.outcome, billed = i.billed, finished_at = now(),
-      usage = i.usage, usage_raw = i.usage_raw, verbatim = i.verbatim, cost = i.attempt_cost,
+      usage = i.usage, usage_raw = i.usage_raw,
+      verbatim = CASE WHEN {_KEPT} THEN i.verbatim END, cost = i.attempt_cost,
       cost_nanousd = i.attempt_cost_nanousd, price_version = i.price_version,
       provider_request_id = i.provider_request_id, error_code = i.attempt_error_code,
-      error_message = i.attempt_error, late = {_LATE},
-      late_output = CASE WHEN {_LATE} OR i.status = 'queued' THEN i.output END
+      error_message = CASE WHEN {_KEPT} THEN i.attempt_error ELSE a.error_message END,
+      late = {_LATE},
+      late_output = CASE WHEN ({_LATE} OR i.status = 'queued') AND {_KEPT} THEN i.output END
     FROM item i
     WHERE a.run_id = ANY(ARRAY(SELECT run_id FROM item)) AND a.run_id = i.run_id
       AND a.number = i.attempt AND a.claim_no = i.claim_no

@@ -11,11 +11,8 @@ from collections.abc import Mapping
 import msgspec
 
 from shared.store.database import Store
-from shared.store.ending import event_body
+from shared.store.ending import ERASED, event_body
 from shared.store.run_json import EVENT_BYTES, EVENT_RUN, EVENT_RUN_SMALL, JOINS
-
-ERASED = "Erased."
-"""What stands in place of an error's text that may have quoted contents."""
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -57,7 +54,8 @@ _MESSAGES = """DELETE FROM messages m USING due r WHERE m.workspace_id = r.works
       AND m.run_id = r.id"""
 
 # The places that a run's texts get to: its row, its attempts, its thread, its event, the answers of
-# receivers. A message's hash is as telling as a short message.
+# receivers. A message's hash is as telling as a short message. An attempt that was lost, or never
+# closed, may still be answered: what is written here keeps that answer's texts out.
 _ERASE = f"""
 WITH {_due(f"least({_CONTENTS}, {_RUNS})", _UNERASED)},
   erased AS (
@@ -70,9 +68,10 @@ WITH {_due(f"least({_CONTENTS}, {_RUNS})", _UNERASED)},
   ),
   attempt AS (
     UPDATE attempts a SET late_output = NULL, verbatim = NULL,
-      error_message = CASE WHEN a.error_message IS NOT NULL THEN '{ERASED}' END
-    FROM due WHERE a.run_id = due.id
-      AND (a.late_output IS NOT NULL OR a.verbatim IS NOT NULL OR a.error_message IS NOT NULL)
+      error_message =
+      CASE WHEN a.error_message IS NOT NULL OR a.outcome IS NULL THEN '{ERASED}' END
+    FROM due WHERE a.run_id = due.id AND (a.late_output IS NOT NULL OR a.verbatim IS NOT NULL
+      OR a.error_message IS NOT NULL OR a.outcome IS NULL)
   ),
   message AS ({_MESSAGES}),
   told AS MATERIALIZED (
