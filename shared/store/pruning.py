@@ -49,9 +49,13 @@ def _due(days: str, *states: str) -> str:
 # A crash that undoes the last batch does no harm, and nobody else's commit waits for its flush.
 _UNHURRIED = "set_config('synchronous_commit', 'off', true)"
 _UNERASED = "r.finished_at IS NOT NULL AND r.contents_erased_at IS NULL"
-_MESSAGES = """DELETE FROM messages m USING due r WHERE m.workspace_id = r.workspace_id
+
+
+def _messages(runs: str) -> str:
+    return f"""DELETE FROM messages m USING {runs} r WHERE m.workspace_id = r.workspace_id
       AND m.thread_id = r.thread_id AND m.channel = r.channel AND m.turn = r.turn
       AND m.run_id = r.id"""
+
 
 # The places that a run's texts get to: its row, its attempts, its thread, its event, the answers of
 # receivers. A message's hash is as telling as a short message. An attempt that was lost, or never
@@ -73,7 +77,7 @@ WITH {_due(f"least({_CONTENTS}, {_RUNS})", _UNERASED)},
     FROM due WHERE a.run_id = due.id AND (a.late_output IS NOT NULL OR a.verbatim IS NOT NULL
       OR a.error_message IS NOT NULL OR a.outcome IS NULL)
   ),
-  message AS ({_MESSAGES}),
+  message AS ({_messages("due")}),
   told AS MATERIALIZED (
     SELECT r.*, v.id AS event_id FROM erased r JOIN events v ON v.run_id = r.id
   ),
@@ -91,6 +95,7 @@ WITH {_due(f"least({_CONTENTS}, {_RUNS})", _UNERASED)},
 SELECT count(*), {_UNHURRIED} FROM erased
 """
 
+# What was sent again just before a run was locked is seen once its deliveries are, too.
 _DELETE = f"""
 WITH {_due(_RUNS, f"{_UNERASED} AND {_PAID}", f"r.contents_erased_at IS NOT NULL AND {_PAID}")},
   told AS MATERIALIZED (SELECT v.id FROM events v JOIN due ON v.run_id = due.id),
@@ -103,6 +108,25 @@ WITH {_due(_RUNS, f"{_UNERASED} AND {_PAID}", f"r.contents_erased_at IS NOT NULL
   hold AS (DELETE FROM holds h USING due WHERE h.run_id = due.id),
   message AS ({_MESSAGES}),
   run AS (DELETE FROM runs r USING due WHERE r.id = due.id RETURNING 1)
+WITH {_due(_RUNS, _UNERASED, "r.contents_erased_at IS NOT NULL")},
+  told AS MATERIALIZED (SELECT v.id, v.run_id FROM events v JOIN due ON v.run_id = due.id),
+  sent AS MATERIALIZED (
+    SELECT d.id, d.status, told.run_id FROM deliveries d JOIN told ON d.event_id = told.id
+    ORDER BY d.id FOR UPDATE OF d
+  ),
+  past AS MATERIALIZED (
+    SELECT * FROM due WHERE id NOT IN (SELECT run_id FROM sent WHERE status = 'pending')
+  ),
+  tries AS (DELETE FROM delivery_tries t USING sent s JOIN past p ON p.id = s.run_id
+    WHERE t.delivery_id = s.id),
+  delivery AS (DELETE FROM deliveries d USING sent s JOIN past p ON p.id = s.run_id
+    WHERE d.id = s.id),
+  event AS (DELETE FROM events v USING told t JOIN past p ON p.id = t.run_id WHERE v.id = t.id),
+  attempt AS (DELETE FROM attempts a USING past p WHERE a.run_id = p.id),
+  key AS (DELETE FROM idempotency_keys k USING past p WHERE k.run_id = p.id),
+  hold AS (DELETE FROM holds h USING past p WHERE h.run_id = p.id AND h.settled_at IS NOT NULL),
+  message AS ({_messages("past")}),
+  run AS (DELETE FROM runs r USING past p WHERE r.id = p.id RETURNING 1)
 SELECT count(*), {_UNHURRIED} FROM run
 """
 

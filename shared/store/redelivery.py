@@ -67,12 +67,18 @@ class Resent(msgspec.Struct, frozen=True):
     type: str
 
 
+# The run is locked first, as whoever deletes it does: what goes with it is not sent again.
 _RESEND = f"""
-WITH found AS MATERIALIZED (
+WITH run AS MATERIALIZED (
+    SELECT r.id FROM deliveries y JOIN events v ON v.id = y.event_id JOIN runs r ON r.id = v.run_id
+    WHERE y.workspace_id = %(workspace)s AND y.id = %(delivery)s FOR KEY SHARE OF r
+  ),
+  found AS MATERIALIZED (
     SELECT y.id, y.status, w.disabled_at IS NULL AND w.deleted_at IS NULL AS wanted, v.type
     FROM deliveries y JOIN webhook_endpoints w ON w.id = y.endpoint_id
       JOIN events v ON v.id = y.event_id
-    WHERE y.workspace_id = %(workspace)s AND y.id = %(delivery)s FOR UPDATE OF y
+    WHERE y.workspace_id = %(workspace)s AND y.id = %(delivery)s
+      AND (v.run_id IS NULL OR EXISTS (SELECT 1 FROM run)) FOR UPDATE OF y
   ),
   moved AS (
     UPDATE deliveries y {_AGAIN}
@@ -98,13 +104,13 @@ class Missed(msgspec.Struct, frozen=True):
 
 _RECOVER = f"""
 WITH scanned AS MATERIALIZED (
-    SELECT v.id, v.created_at, v.type, v.environment_id FROM events v
+    SELECT v.id, v.created_at, v.type, v.environment_id, v.run_id FROM events v
     WHERE v.workspace_id = %(workspace)s AND v.id > %(after)s AND v.id < %(end)s
       AND v.created_at >= %(since)s AND v.created_at < %(until)s AND v.type <> 'ping'
     ORDER BY v.id LIMIT %(scan)s
   ),
   missed AS MATERIALIZED (
-    SELECT v.id, v.created_at, y.id AS delivery_id
+    SELECT v.id, v.created_at, v.run_id, y.id AS delivery_id
     FROM webhook_endpoints w CROSS JOIN scanned v
       LEFT JOIN deliveries y ON y.event_id = v.id AND y.endpoint_id = w.id
     WHERE w.workspace_id = %(workspace)s AND w.id = %(endpoint)s
@@ -115,8 +121,12 @@ WITH scanned AS MATERIALIZED (
           AND (cardinality(w.events) = 0 OR v.type = ANY(w.events)) END
     ORDER BY v.id LIMIT %(limit)s
   ),
+  run AS MATERIALIZED (
+    SELECT r.id FROM runs r JOIN missed m ON m.run_id = r.id ORDER BY r.id FOR KEY SHARE OF r
+  ),
+  there AS MATERIALIZED (SELECT * FROM missed WHERE run_id IN (SELECT id FROM run)),
   held AS MATERIALIZED (
-    SELECT y.id FROM deliveries y JOIN missed m ON y.id = m.delivery_id
+    SELECT y.id FROM deliveries y JOIN there m ON y.id = m.delivery_id
     WHERE y.status <> 'pending' ORDER BY y.id FOR UPDATE OF y
   ),
   again AS (
@@ -125,10 +135,10 @@ WITH scanned AS MATERIALIZED (
   made AS (
     INSERT INTO deliveries (id, workspace_id, event_id, endpoint_id, status, next_try_at)
     SELECT {UUID7}, %(workspace)s, m.id, %(endpoint)s, 'pending', now()
-    FROM missed m WHERE m.delivery_id IS NULL ORDER BY m.id
+    FROM there m WHERE m.delivery_id IS NULL ORDER BY m.id
     ON CONFLICT (event_id, endpoint_id) DO NOTHING
   )
-SELECT n.missed, l.id, l.created_at
+SELECT (SELECT count(*) FROM there), l.id, l.created_at
 FROM (SELECT count(*) AS missed FROM missed) AS n CROSS JOIN LATERAL (
     (SELECT m.id, m.created_at FROM missed m WHERE n.missed = %(limit)s
      ORDER BY m.id DESC LIMIT 1)

@@ -1,8 +1,9 @@
 """The pruner: what was kept for long enough goes, and nothing else does."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -12,9 +13,10 @@ from sqlalchemy.dialects.postgresql import JSON, JSONB
 
 from shared.deps import Deps
 from shared.domain.environments import Retention
+from shared.domain.recovery import Window
 from shared.errors import NotFoundError
 from shared.ids import RunId, WorkspaceId, new_id
-from shared.services import workspaces
+from shared.services import deliveries, workspaces
 from shared.settings import Settings
 from shared.store import pruning, sessions
 from shared.store.deliveries import Try
@@ -433,3 +435,66 @@ async def test_keys_that_hold_no_longer_are_forgotten(rig: Rig) -> None:
         await until(forgotten)
 
     assert 4 == len(await rig.rows("SELECT 1 FROM runs"))
+
+
+async def _to_be_deleted(rig: Rig) -> DueDelivery:
+    """The delivery, over and done with, of the one run whose time is over."""
+    await rig.endpoint()
+    run_id, (due,) = await _telling(rig)
+    await rig.record(_answered(due))
+    await _aged(rig, run_id, 2)
+    await _keep(rig, runs=1)
+    return due
+
+
+async def _recover(rig: Rig, due: DueDelivery) -> int:
+    window = Window(since=rig.deps.clock.now() - timedelta(hours=1))
+    principal = rig.tenant.principal
+    return (await deliveries.recover(rig.deps, principal, str(due.endpoint_id), window)).recovered
+
+
+async def _resend(rig: Rig, due: DueDelivery) -> int:
+    with pytest.raises(NotFoundError):
+        await deliveries.resend(rig.deps, rig.tenant.principal, str(due.id))
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("again", "before"),
+    [
+        (_resend, ()),
+        (_recover, ("UPDATE deliveries SET status = 'exhausted'",)),
+        (_recover, ("DELETE FROM delivery_tries", "DELETE FROM deliveries")),
+    ],
+    ids=["resend", "recover", "recover what was never tried"],
+)
+async def test_what_is_sent_again_while_its_run_is_deleted_is_gone(
+    rig: Rig, again: Callable[[Rig, DueDelivery], Awaitable[int]], before: tuple[str, ...]
+) -> None:
+    due = await _to_be_deleted(rig)
+    for statement in before:
+        await rig.run(statement)
+
+    async with await rig.store.connect_alone() as holder, holder.transaction():
+        await holder.execute("SELECT 1 FROM events FOR UPDATE")
+        deleting = asyncio.create_task(pruning.delete(rig.store, FOR_EVER, 10))
+        await rig.blocked()
+        asking = asyncio.create_task(again(rig, due))
+        await rig.blocked(2)
+
+    assert [1, 0] == await asyncio.gather(deleting, asking)
+    assert [] == await rig.deliveries()
+
+
+async def test_a_run_whose_webhook_was_sent_again_just_before_its_deletion_stays(rig: Rig) -> None:
+    due = await _to_be_deleted(rig)
+
+    async with await rig.store.connect_alone() as sender, sender.transaction():
+        await sender.execute("UPDATE deliveries SET status = 'pending', finished_at = NULL")
+        deleting = asyncio.create_task(pruning.delete(rig.store, FOR_EVER, 10))
+        await rig.blocked()
+
+    assert 0 == await deleting
+    assert [(str(due.id), "pending")] == [
+        (one["id"], one["status"]) for one in await rig.deliveries()
+    ]
