@@ -45,6 +45,7 @@ async def examine(deps: Deps, lanes: Lanes, *, fix: bool) -> list[Finding]:
         _rings,
         _events,
         _feed,
+        _books,
     ):
         findings += await check(visit)
     return findings
@@ -152,6 +153,20 @@ async def _feed(visit: Visit) -> list[Finding]:
     while batch := await diagnosis.settle_events(visit.deps.store):
         settled += batch
     return [Finding(name, Verdict.REPAIRED, f"{settled} restored events are shown again")]
+
+
+async def _books(visit: Visit) -> list[Finding]:
+    name = "books"
+    accounts, balances, held, budgets = await diagnosis.books(visit.deps.store)
+    wrong = {
+        "balances are not the sum of their ledger": balances,
+        "accounts do not hold what calls under way hold": held,
+        "budgets do not hold what calls under way hold": budgets,
+    }
+    told = [f"{count} {what}" for what, count in wrong.items() if count]
+    if told:
+        return [Finding(name, Verdict.BAD, "; ".join(told))]
+    return [Finding(name, Verdict.GOOD, f"{accounts} accounts, each adds up")]
 
 
 async def _events(visit: Visit) -> list[Finding]:

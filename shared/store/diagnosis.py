@@ -50,6 +50,18 @@ SELECT count(*) FROM deliveries y WHERE y.status = 'pending'
   AND NOT EXISTS (SELECT 1 FROM failing_endpoints f
     WHERE f.endpoint_id = y.endpoint_id AND f.paused_until IS NOT NULL)
 """
+# Calls that only a budget watches are held on no account, settled ones on none any more.
+_BOOKS = """
+SELECT (SELECT count(*) FROM accounts),
+  (SELECT count(*) FROM accounts a WHERE a.balance_nanousd <> (
+    SELECT coalesce(sum(l.amount_nanousd), 0) FROM ledger l WHERE l.workspace_id = a.workspace_id)),
+  (SELECT count(*) FROM accounts a WHERE a.held_nanousd <> (
+    SELECT coalesce(sum(h.amount_nanousd), 0) FROM holds h
+    WHERE h.workspace_id = a.workspace_id AND h.metered AND h.settled_at IS NULL)),
+  (SELECT count(*) FROM budgets b WHERE b.held_nanousd <> (
+    SELECT coalesce(sum(h.amount_nanousd), 0) FROM holds h
+    WHERE h.workspace_id = b.workspace_id AND b.id = ANY(h.budget_ids) AND h.settled_at IS NULL))
+"""
 _SECRETS = """
 SELECT 'webhook_secrets', s.id::text, s.workspace_id, s.sealed FROM webhook_secrets s
 ORDER BY s.id DESC LIMIT 1
@@ -101,6 +113,15 @@ async def settle_events(store: Store) -> int:
 async def overdue_deliveries(store: Store) -> int:
     """Deliveries that should have been tried ten minutes ago, and whose endpoint is not paused."""
     return int((await store.fetch(_OVERDUE, {}))[0][0])
+
+
+async def books(store: Store) -> tuple[int, int, int, int]:
+    """Accounts; those whose balance or whose holds do not add up; and budgets that do not.
+
+    One statement: what moves meanwhile moves in all of them.
+    """
+    accounts, balances, held, budgets = (await store.fetch(_BOOKS, {}))[0]
+    return accounts, balances, held, budgets
 
 
 async def newest_secret(store: Store) -> tuple[tuple[object, ...], bytes] | None:

@@ -6,10 +6,16 @@ import pytest
 from shared.deps import Deps
 from shared.ids import SessionId, new_id
 from shared.queue.lanes import Lanes
-from shared.services import diagnosis
+from shared.services import billing, diagnosis
 from shared.services.findings import Verdict
 from shared.store import claiming, sessions
 from tests.factories import Tenant, a_prompt
+
+BOOKS = "books"
+A_BUDGET = """
+INSERT INTO budgets (id, workspace_id, environment_id, period, limit_nanousd, period_from)
+SELECT %(id)s, workspace_id, id, 'day', 1, now() FROM environments LIMIT 1
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -99,3 +105,27 @@ async def test_events_restored_from_a_server_with_a_longer_past_come_back_into_t
         verdicts["feed"] for verdicts in (found, repaired, after)
     ]
     assert run_ids == [event["data"]["run"]["id"] for event in shown]
+
+
+@pytest.mark.parametrize(
+    ("meddling", "told"),
+    [
+        ("UPDATE accounts SET balance_nanousd = balance_nanousd + 1", "1 balances"),
+        ("UPDATE accounts SET held_nanousd = held_nanousd + 1", "1 accounts"),
+        ("UPDATE budgets SET held_nanousd = held_nanousd + 1", "1 budgets"),
+    ],
+)
+async def test_books_that_do_not_add_up_are_found(
+    deps: Deps, lanes: Lanes, tenant: Tenant, meddling: str, told: str
+) -> None:
+    await billing.meter(deps, tenant.workspace_id, metered=True)
+    await billing.grant(deps, tenant.workspace_id, 5, "an invoice")
+    await deps.store.execute(A_BUDGET, {"id": new_id()})
+    before = await _verdicts(deps, lanes)
+
+    await deps.store.execute(meddling, {})
+    (books,) = [one for one in await diagnosis.examine(deps, lanes, fix=True) if one.check == BOOKS]
+
+    assert Verdict.GOOD == before[BOOKS]
+    assert Verdict.BAD == books.verdict
+    assert books.detail.startswith(told)
