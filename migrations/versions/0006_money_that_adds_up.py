@@ -7,7 +7,7 @@ from sqlalchemy.dialects import postgresql
 revision = "0006"
 down_revision = "0005"
 
-HELD_BACK = sa.text("status = 'queued' AND status_reason = 'budget_hold'")
+HELD_BACK = "status = 'queued' AND status_reason = 'budget_hold'"
 REFUSE = """
 CREATE FUNCTION refuse_ledger_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -21,7 +21,22 @@ FOR EACH STATEMENT EXECUTE FUNCTION refuse_ledger_change()
 """
 
 
+# Nothing in them is new. They come first, so that one that is cut off leaves nothing behind but
+# itself, to be built anew.
+INDEXES = {
+    "ix_runs_budget_hold": f"runs (workspace_id, available_at) WHERE {HELD_BACK}",
+    "ix_attempts_workspace_id_started_at": "attempts (workspace_id, started_at)",
+}
+
+
 def upgrade() -> None:
+    # Beside the running system, for as long as it takes.
+    with op.get_context().autocommit_block():
+        op.execute("SET statement_timeout = 0")
+        for name, of in INDEXES.items():
+            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+            op.execute(f"CREATE INDEX CONCURRENTLY {name} ON {of}")
+        op.execute("SET statement_timeout = '300s'")
     # Columns without a default, or with a constant one: no row is written.
     op.add_column(
         "workspaces", sa.Column("accounted", sa.Boolean(), server_default="false", nullable=False)
@@ -32,13 +47,6 @@ def upgrade() -> None:
     _ledger()
     _budgets()
     _holds()
-    # None of the runs that are there is in it: one walk over the table, in which none is written.
-    op.create_index(
-        "ix_runs_budget_hold", "runs", ["workspace_id", "available_at"], postgresql_where=HELD_BACK
-    )
-    op.create_index(
-        "ix_attempts_workspace_id_started_at", "attempts", ["workspace_id", "started_at"]
-    )
 
 
 def _accounts() -> None:
@@ -185,7 +193,7 @@ def _holds() -> None:
 
 def downgrade() -> None:
     op.drop_index("ix_attempts_workspace_id_started_at", table_name="attempts")
-    op.drop_index("ix_runs_budget_hold", table_name="runs", postgresql_where=HELD_BACK)
+    op.drop_index("ix_runs_budget_hold", table_name="runs")
     op.drop_table("holds")
     op.drop_table("budgets")
     op.drop_table("ledger")
