@@ -24,6 +24,7 @@ NAMES = frozenset(
         "reaper_mid_batch",  # runs were taken from the dead, not all of them rung
         "sweeper_mid_batch",  # runs were expired, and their successors not told
         "pruner_mid_batch",  # some contents are erased, or some runs deleted, not all that are due
+        "tally_mid_batch",  # some calls are added up, not all that are due
         "environment_mid_batch",  # runs of a closed environment are canceled, nobody was told
         "rotate_mid_batch",  # some secrets are under the new master key, not all of them
         "recover_mid_batch",  # some of what a webhook missed is pending again, not all of it

@@ -207,6 +207,20 @@ class Settings(BaseSettings):
         "or after some days given back, or charged with what is held.",
     )
     unknown_hold_days: PositiveFloat = Field(default=7, description="After so many days.")
+    tally_s: PositiveFloat = Field(
+        default=5, description="How often calls are added up for `GET /usage`; one worker does it."
+    )
+    tally_lag_s: NonNegativeFloat = Field(
+        default=60,
+        description="How long ago they began; by then most are over. More than the database's "
+        "clock may ever be set back.",
+    )
+    tally_batch: PositiveInt = Field(
+        default=2_000, description="Calls that one transaction of it takes."
+    )
+    tally_share: float = Field(
+        default=0.2, gt=0, le=1, description="Share of the time that it keeps the database busy."
+    )
 
     # Webhooks
     webhook_allow_http: bool = Field(

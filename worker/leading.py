@@ -1,11 +1,18 @@
 """One process at a time: an advisory lock on a connection of its own."""
 
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import psycopg
 from psycopg import AsyncConnection
 
+from shared import log
 from shared.deps import Deps
 from shared.store import database
+
+_log = log.get(__name__)
 
 
 class Leadership:
@@ -47,3 +54,51 @@ class Leadership:
         if self._connection is not None:
             await self._connection.close()
             self._connection = None
+
+
+class Chore(ABC):
+    """Work that is there again and again, for the leader, in batches with rests between them."""
+
+    def __init__(self, deps: Deps, lock: int, name: str, pause_s: float) -> None:
+        self._deps = deps
+        self._leadership = Leadership(deps, lock)
+        self._name = name
+        self._pause_s = pause_s
+        self._away = log.Spell(_log, f"{name}_put_off", f"{name}_resumed")
+
+    @abstractmethod
+    async def work(self) -> None:
+        """Do what there is to do now."""
+
+    async def run_forever(self) -> None:
+        """Try to lead; while leading, do what there is, then look again after a while."""
+        while True:
+            try:
+                if await self._leadership.held():
+                    await self.work()
+                self._away.went_well()
+            except (psycopg.Error, OSError) as error:
+                if isinstance(error, psycopg.Error) and not database.away(error):
+                    _log.exception(f"{self._name}_failed")
+                else:
+                    self._away.failed(error)
+                await self.close()
+            if self._pause_s * 2 > self._deps.settings.lease_s:
+                await self.close()  # the lock's connection may not be idle for longer than a lease
+            await asyncio.sleep(self._pause_s)
+
+    async def close(self) -> None:
+        """Give up the lead."""
+        await self._leadership.close()
+
+    async def _batches(self, step: Callable[[], Awaitable[bool]], share: float) -> None:
+        """Batch after batch, with rests, while a step says that more is left and the lead is ours.
+
+        They keep the database busy for that share of the time.
+        """
+        while True:
+            began = self._deps.clock.monotonic()
+            if not await step() or not await self._leadership.held():
+                return
+            took_s = self._deps.clock.monotonic() - began
+            await asyncio.sleep(took_s / share - took_s)

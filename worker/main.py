@@ -11,7 +11,7 @@ from shared.domain.price_book import PriceBook
 from shared.ids import RunId
 from shared.queue.lanes import Lanes
 from shared.tasks import end
-from worker import deliver, execute, handler, http, lanes, prune, session, sweep, watching
+from worker import deliver, execute, handler, http, lanes, prune, session, sweep, tally, watching
 from worker.providers import registry
 
 _log = log.get(__name__)
@@ -46,7 +46,7 @@ class WorkerProcess:
             claim_from_database=self._executor.take_due,
         )
         self._sweeper = sweep.Sweeper(deps)
-        self._pruner = prune.Pruner(deps)
+        self._chores = (prune.Pruner(deps), tally.Tallier(deps))
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -57,7 +57,8 @@ class WorkerProcess:
         self._begin(self._executor.caps.look_forever())
         self._begin(self._lanes.async_run())
         self._begin(self._sweeper.run_forever())
-        self._begin(self._pruner.run_forever())
+        for chore in self._chores:
+            self._begin(chore.run_forever())
         self._begin(self._deliverer.poll_forever(self._session.may_start))
         self._begin(self._executor.import_forever())
         self._begin(self._executor.give_back_forever())
@@ -75,7 +76,8 @@ class WorkerProcess:
         await self._deliverer.drain(self._deps.settings.webhook_timeout_s)
         await end(self._tasks)
         await self._sweeper.close()
-        await self._pruner.close()
+        for chore in self._chores:
+            await chore.close()
         await self._session.close()
         await self._providers.aclose()
         await self._client.aclose()

@@ -13,6 +13,7 @@ import msgspec
 from shared.store.database import Store
 from shared.store.ending import ERASED, event_body
 from shared.store.run_json import EVENT_BYTES, EVENT_RUN, EVENT_RUN_SMALL, JOINS
+from shared.store.tallying import ADDED, CALL
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -27,6 +28,11 @@ _RUNS = "coalesce(e.retain_runs_days, w.retain_runs_days, %(runs)s::int)"
 _SETTLED = """NOT EXISTS (SELECT 1 FROM events v JOIN deliveries d ON d.event_id = v.id
     WHERE v.run_id = r.id AND d.status = 'pending')"""
 _PAID = """NOT EXISTS (SELECT 1 FROM holds h WHERE h.run_id = r.id AND h.settled_at IS NULL)"""
+
+# What a call cost outlives its run, once it was added up.
+_TALLIED = """NOT EXISTS (SELECT 1 FROM attempts a LEFT JOIN usage_marks m
+    ON m.workspace_id = a.workspace_id WHERE a.run_id = r.id
+      AND (m.until IS NULL OR a.started_at >= m.until))"""
 
 
 def _due(days: str, *states: str) -> str:
@@ -48,6 +54,7 @@ def _due(days: str, *states: str) -> str:
 
 # A crash that undoes the last batch does no harm, and nobody else's commit waits for its flush.
 _UNHURRIED = "set_config('synchronous_commit', 'off', true)"
+_ERASED_BEFORE = "r.contents_erased_at IS NOT NULL"
 _UNERASED = "r.finished_at IS NOT NULL AND r.contents_erased_at IS NULL"
 
 
@@ -98,6 +105,16 @@ SELECT count(*), {_UNHURRIED} FROM erased
 # What was sent again just before a run was locked is seen once its deliveries are, too.
 _DELETE = f"""
 WITH {_due(_RUNS, f"{_UNERASED} AND {_PAID}", f"r.contents_erased_at IS NOT NULL AND {_PAID}")},
+# Nothing can change a call any more whose run goes.
+_DELETE = f"""
+WITH {_due(_RUNS, *(f"{state} AND {_TALLIED}" for state in (_UNERASED, _ERASED_BEFORE)))},
+  final AS (
+    DELETE FROM usage_open o USING due WHERE o.run_id = due.id RETURNING o.run_id, o.number
+  ),
+  call AS (
+    SELECT {CALL} FROM final f JOIN attempts a ON a.run_id = f.run_id AND a.number = f.number
+      JOIN runs r ON r.id = a.run_id
+  ),{ADDED},
   told AS MATERIALIZED (SELECT v.id FROM events v JOIN due ON v.run_id = due.id),
   sent AS MATERIALIZED (SELECT d.id FROM deliveries d JOIN told ON d.event_id = told.id),
   tries AS (DELETE FROM delivery_tries t USING sent WHERE t.delivery_id = sent.id),

@@ -4,7 +4,7 @@ import psycopg
 
 from shared.store.database import Store
 
-EXPECTED = "0010"
+EXPECTED = "0011"
 """The newest migration; `tests/architecture` holds it against the folder of migrations."""
 
 

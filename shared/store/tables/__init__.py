@@ -5,7 +5,15 @@ from sqlalchemy import MetaData
 from shared.store.tables.aliases import AliasRow
 from shared.store.tables.audit import AuditRow
 from shared.store.tables.base import Table
-from shared.store.tables.money import AccountRow, BudgetRow, HoldRow, LedgerRow
+from shared.store.tables.money import (
+    AccountRow,
+    BudgetRow,
+    HoldRow,
+    LedgerRow,
+    UsageMarkRow,
+    UsageOpenRow,
+    UsageSumRow,
+)
 from shared.store.tables.pins import PinChangeRow, PinRow
 from shared.store.tables.prompts import (
     PromptAliasRow,
@@ -72,6 +80,9 @@ __all__ = [
     "TagChangeRow",
     "ThreadRow",
     "TurnRow",
+    "UsageMarkRow",
+    "UsageOpenRow",
+    "UsageSumRow",
     "WebhookSecretRow",
     "WorkerSessionRow",
     "WorkspaceRow",

@@ -148,3 +148,56 @@ class HoldRow(Table, table=True):
     )
     settled_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     settled_nanousd: int | None = Field(default=None, sa_type=BigInteger)
+
+
+class UsageSumRow(Table, table=True):
+    """What calls begun in an hour or a day (UTC) used, of one environment, by one of their traits.
+
+    `name` is an id where the trait has one, and empty for what has none. Calls whose figures are
+    final are in it exactly once, of every kind and in both spans; they outlive their runs.
+    """
+
+    __tablename__ = "usage_sums"
+    __table_args__ = (
+        one_of("kind", ("all", "prompt", "version", "model", "key", "tag")),
+        one_of("span", ("hour", "day")),
+        {"postgresql_with": {"fillfactor": "70"}},
+    )
+
+    workspace_id: UUID = Field(primary_key=True, sa_column_args=(ForeignKey("workspaces.id"),))
+    kind: str = Field(primary_key=True, sa_type=Text)
+    span: str = Field(primary_key=True, sa_type=Text)
+    begins_at: datetime = Field(primary_key=True, sa_type=UtcDateTime)
+    environment_id: UUID = Field(primary_key=True)
+    name: str = Field(primary_key=True, sa_type=Text)
+    calls: int = Field(sa_type=BigInteger)
+    runs: int = Field(sa_type=BigInteger)
+    input_tokens: int = Field(sa_type=BigInteger)
+    output_tokens: int = Field(sa_type=BigInteger)
+    cost_nanousd: int = Field(sa_type=BigInteger)
+
+
+class UsageMarkRow(Table, table=True):
+    """How far a workspace's calls are added up: each begun before is in the sums, or open."""
+
+    __tablename__ = "usage_marks"
+    __table_args__ = ({"postgresql_with": {"fillfactor": "50"}},)
+
+    workspace_id: UUID = Field(primary_key=True, sa_column_args=(ForeignKey("workspaces.id"),))
+    until: datetime = Field(sa_type=UtcDateTime)
+
+
+class UsageOpenRow(Table, table=True):
+    """A call from before the mark that is not in the sums yet: its figures may still change."""
+
+    __tablename__ = "usage_open"
+    __table_args__ = (
+        Index("ix_usage_open_workspace_id_started_at", "workspace_id", "started_at"),
+        Index("ix_usage_open_look_at", "look_at"),
+    )
+
+    run_id: UUID = Field(primary_key=True)
+    number: int = Field(primary_key=True)
+    workspace_id: UUID
+    started_at: datetime = Field(sa_type=UtcDateTime)
+    look_at: datetime = Field(sa_type=UtcDateTime)
