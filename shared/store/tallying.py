@@ -51,7 +51,7 @@ ADDED = f"""
 # call is dated when its transaction begins, and one that still goes on holds the bound back.
 _BOUND = """
 SELECT least(now() - make_interval(secs => %(lag_s)s), min(xact_start)) FROM pg_stat_activity
-WHERE datname = current_database() AND backend_xid IS NOT NULL
+WHERE datname = current_database() AND (backend_xid IS NOT NULL OR wait_event_type = 'Lock')
 """
 # A mark moves once an hour though there are no calls.
 _BEHIND = """

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+import psycopg
 import pytest
 
 from shared.deps import Deps
@@ -220,6 +221,29 @@ async def test_two_that_add_up_at_once_count_nothing_twice(rig: Rig) -> None:
     assert before == between
     assert after == await _picture(rig)
     assert [] == await rig.rows("SELECT * FROM usage_open")
+
+
+async def test_what_is_cut_off_in_the_middle_has_added_nothing(rig: Rig) -> None:
+    await _some(rig)
+    await _tally(rig, NOON + timedelta(hours=0.7))
+    before = await _picture(rig)
+    workspace = rig.tenant.workspace_id
+
+    connection = await rig.store.connect_alone()
+    async with connection, connection.transaction(force_rollback=True):
+        await connection.execute("SELECT 1 FROM usage_sums FOR UPDATE")
+        cut = asyncio.create_task(tallying.tally(rig.store, workspace, NOON + LATE, 100))
+        await rig.blocked()
+        await rig.run(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        with pytest.raises(psycopg.OperationalError):
+            await cut
+    after = await _picture(rig)
+    await _tally(rig)
+
+    assert before == after == await _picture(rig)
 
 
 async def test_a_call_that_is_not_committed_yet_holds_the_bound_back(rig: Rig) -> None:
