@@ -65,5 +65,5 @@ def _differences(
         found = {"by": by.value, "says": str(said), "should say": str(meant)}
         yield Violation(35, "usage does not say what the calls say", found)
     if whole.cost_nanousd != charged:
-        found = {"by": by.value, "says": whole.cost_nanousd, "should say": charged}
-        yield Violation(35, "usage does not add up to the ledger", found)
+        money = {"by": by.value, "says": whole.cost_nanousd, "should say": charged}
+        yield Violation(35, "usage does not add up to the ledger", money)

@@ -21,7 +21,7 @@ from typing import Any
 
 from cli.embedded import EmbeddedServers
 from tests import servers as private_servers
-from tests.faults import facts, referee
+from tests.faults import books, facts, referee
 from tests.faults.chaos_faults import Faults
 from tests.faults.chaos_fleet import DRAIN_S, LEASE_S, Fleet, Tally
 from tests.faults.chaos_plan import MIN_RUNS, MINIMA, Fault, Plan, draw
@@ -46,6 +46,10 @@ SETTINGS: Mapping[str, object] = {
     "breaker_failures": 5,
     "breaker_window_s": 10,
     "breaker_open_s": 1,
+    "tally_s": 0.2,
+    "tally_lag_s": 0.5,
+    "tally_batch": 5,
+    "tally_share": 1,
 }
 DATABASE_AWAY = re.compile(
     r"(PoolTimeout|OperationalError|AdminShutdown|CrashShutdown|CannotConnectNow|LockNotAvailable"
@@ -194,6 +198,7 @@ async def _result(
     figures = Figures(lease_s=LEASE_S, slack_s=60, webhook_schedule_s=SCHEDULE_S)
     violations = [
         *referee.judge(Case(found, ledgers, figures)),
+        *await books.usage_violations(rig),
         *_answers_are_right(traffic.asked),
         *[Violation(2, "a run started out of turn", row) for row in await rig.rows(_OUT_OF_TURN)],
         *[
@@ -220,6 +225,7 @@ async def _result(
             "calls": len(ledgers.calls),
             "attempts": dict(sorted(outcomes.items())),
             "late results": sum(attempt.late for attempt in found.attempts),
+            "calls added up": (await rig.rows(books.ADDED_UP))[0]["calls"],
             "webhooks": len(ledgers.hooks),
             "deliveries": dict(Counter(one.status for one in found.deliveries)),
             "slowest answer of an API left alone": f"{max(well, default=0):.2f} s",

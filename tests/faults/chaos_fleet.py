@@ -32,6 +32,7 @@ _POINTS = {
         "after_delivery_200",
         "reaper_mid_batch",
         "sweeper_mid_batch",
+        "tally_mid_batch",
     ),
 }
 

@@ -84,7 +84,7 @@ _BODY = {
 }
 EMPTY = """
 TRUNCATE runs, attempts, events, deliveries, delivery_tries, idempotency_keys, worker_sessions,
-  threads, turns, messages, failing_endpoints CASCADE
+  threads, turns, messages, failing_endpoints, usage_sums, usage_marks, usage_open CASCADE
 """
 # More credits than any scenario spends: what is judged is that all books agree.
 _METER = """
