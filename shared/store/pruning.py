@@ -34,6 +34,8 @@ _TALLIED = """NOT EXISTS (SELECT 1 FROM attempts a LEFT JOIN usage_marks m
     ON m.workspace_id = a.workspace_id WHERE a.run_id = r.id
       AND (m.until IS NULL OR a.started_at >= m.until))"""
 
+_FINAL = f"{_PAID} AND {_TALLIED}"
+
 
 def _due(days: str, *states: str) -> str:
     """The CTE `due`: runs that ended so many days ago, of every environment, locked."""
@@ -102,30 +104,10 @@ WITH {_due(f"least({_CONTENTS}, {_RUNS})", _UNERASED)},
 SELECT count(*), {_UNHURRIED} FROM erased
 """
 
-# What was sent again just before a run was locked is seen once its deliveries are, too.
+# What was sent again just before a run was locked is seen once its deliveries are, too. Nothing can
+# change a call any more whose run goes.
 _DELETE = f"""
-WITH {_due(_RUNS, f"{_UNERASED} AND {_PAID}", f"r.contents_erased_at IS NOT NULL AND {_PAID}")},
-# Nothing can change a call any more whose run goes.
-_DELETE = f"""
-WITH {_due(_RUNS, *(f"{state} AND {_TALLIED}" for state in (_UNERASED, _ERASED_BEFORE)))},
-  final AS (
-    DELETE FROM usage_open o USING due WHERE o.run_id = due.id RETURNING o.run_id, o.number
-  ),
-  call AS (
-    SELECT {CALL} FROM final f JOIN attempts a ON a.run_id = f.run_id AND a.number = f.number
-      JOIN runs r ON r.id = a.run_id
-  ),{ADDED},
-  told AS MATERIALIZED (SELECT v.id FROM events v JOIN due ON v.run_id = due.id),
-  sent AS MATERIALIZED (SELECT d.id FROM deliveries d JOIN told ON d.event_id = told.id),
-  tries AS (DELETE FROM delivery_tries t USING sent WHERE t.delivery_id = sent.id),
-  delivery AS (DELETE FROM deliveries d USING sent WHERE d.id = sent.id),
-  event AS (DELETE FROM events v USING told WHERE v.id = told.id),
-  attempt AS (DELETE FROM attempts a USING due WHERE a.run_id = due.id),
-  key AS (DELETE FROM idempotency_keys k USING due WHERE k.run_id = due.id),
-  hold AS (DELETE FROM holds h USING due WHERE h.run_id = due.id),
-  message AS ({_MESSAGES}),
-  run AS (DELETE FROM runs r USING due WHERE r.id = due.id RETURNING 1)
-WITH {_due(_RUNS, _UNERASED, "r.contents_erased_at IS NOT NULL")},
+WITH {_due(_RUNS, f"{_UNERASED} AND {_FINAL}", f"{_ERASED_BEFORE} AND {_FINAL}")},
   told AS MATERIALIZED (SELECT v.id, v.run_id FROM events v JOIN due ON v.run_id = due.id),
   sent AS MATERIALIZED (
     SELECT d.id, d.status, told.run_id FROM deliveries d JOIN told ON d.event_id = told.id
@@ -134,6 +116,13 @@ WITH {_due(_RUNS, _UNERASED, "r.contents_erased_at IS NOT NULL")},
   past AS MATERIALIZED (
     SELECT * FROM due WHERE id NOT IN (SELECT run_id FROM sent WHERE status = 'pending')
   ),
+  final AS (
+    DELETE FROM usage_open o USING past p WHERE o.run_id = p.id RETURNING o.run_id, o.number
+  ),
+  call AS (
+    SELECT {CALL} FROM final f JOIN attempts a ON a.run_id = f.run_id AND a.number = f.number
+      JOIN runs r ON r.id = a.run_id
+  ),{ADDED},
   tries AS (DELETE FROM delivery_tries t USING sent s JOIN past p ON p.id = s.run_id
     WHERE t.delivery_id = s.id),
   delivery AS (DELETE FROM deliveries d USING sent s JOIN past p ON p.id = s.run_id
@@ -141,7 +130,7 @@ WITH {_due(_RUNS, _UNERASED, "r.contents_erased_at IS NOT NULL")},
   event AS (DELETE FROM events v USING told t JOIN past p ON p.id = t.run_id WHERE v.id = t.id),
   attempt AS (DELETE FROM attempts a USING past p WHERE a.run_id = p.id),
   key AS (DELETE FROM idempotency_keys k USING past p WHERE k.run_id = p.id),
-  hold AS (DELETE FROM holds h USING past p WHERE h.run_id = p.id AND h.settled_at IS NOT NULL),
+  hold AS (DELETE FROM holds h USING past p WHERE h.run_id = p.id),
   message AS ({_messages("past")}),
   run AS (DELETE FROM runs r USING past p WHERE r.id = p.id RETURNING 1)
 SELECT count(*), {_UNHURRIED} FROM run
