@@ -420,6 +420,7 @@ async def test_a_run_stays_until_it_is_known_what_its_call_cost(rig: Rig) -> Non
     await rig.die(run.session_id)
     await sessions.reap(rig.store, poison_deaths=3)
     await rig.change(run.id, "finished_at = now() - interval '2 days'")
+    await rig.run("INSERT INTO usage_marks SELECT id, 'infinity' FROM workspaces")
     kept = Kept(0, 1)
 
     early = await pruning.delete(rig.store, kept, 10)

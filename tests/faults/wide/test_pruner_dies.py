@@ -17,7 +17,9 @@ pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group
 BATCH = 3
 OLD = 4 * BATCH + 1
 YOUNG = 4
-PRUNER = {"prune_s": 0.1, "prune_batch": BATCH, "prune_share": 1.0}
+# What calls cost is added up before their run goes.
+ADDED_UP = {"tally_s": 0.1, "tally_lag_s": 0.5}
+PRUNER = {"prune_s": 0.1, "prune_batch": BATCH, "prune_share": 1.0, **ADDED_UP}
 LEFT = {
     "contents": "SELECT id FROM runs WHERE contents_erased_at IS NULL",
     "runs": "SELECT id FROM runs",
