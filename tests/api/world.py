@@ -91,9 +91,12 @@ def filled(operation: Operation, things: Mapping[str, str]) -> str:
 
 
 def query(operation: Operation, environment: str) -> dict[str, str]:
-    """The query parameters that an operation cannot do without."""
-    needed = ("sourceEnvironment", "targetEnvironment")
-    return dict.fromkeys(needed, environment) if operation.id == "diffEnvironments" else {}
+    """The query parameters that an operation cannot do without, or not with a limited key."""
+    needed = {
+        "diffEnvironments": ("sourceEnvironment", "targetEnvironment"),
+        "listParameters": ("environment",),
+    }
+    return dict.fromkeys(needed.get(operation.id, ()), environment)
 
 
 def replaced(

@@ -8,7 +8,7 @@ from signal import SIGTERM
 from cli.embedded import EmbeddedServers, wheels
 from tests import servers as private_servers
 from tests.e2e.customer import Customer
-from tests.e2e.processes import BIN, clean_env
+from tests.e2e.processes import BIN, clean_env, spare_curl
 from tests.faults.processes import Child, Launcher
 from tests.waiting import until
 
@@ -43,7 +43,8 @@ class Installation:
             COLUMNS="200",
             **SHORT_TIMES,
         )
-        self.env = made | {"PATH": f"{programs}:{made['PATH']}"}
+        self.env = made | {"PATH": f"{programs}:{made['PATH']}:{spare_curl(folder)}"}
+        self.workspace_id = ""
 
     def run(self, *args: str) -> str:
         """A command of `runlane` that has to succeed; what it printed."""
@@ -53,8 +54,8 @@ class Installation:
 
     def workspace(self) -> None:
         """A workspace with an admin key, in `env` from now on."""
-        workspace_id = self.run("workspaces", "create", "acme", "-e", "production")
-        self.env["RUNLANE_API_KEY"] = self.run("workspaces", "create-key", workspace_id)
+        self.workspace_id = self.run("workspaces", "create", "acme", "-e", "production")
+        self.env["RUNLANE_API_KEY"] = self.run("workspaces", "create-key", self.workspace_id)
 
     def start(self, *kinds: str) -> None:
         for kind in kinds:

@@ -121,6 +121,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def spare_curl(folder: Path) -> Path:
+    """Put a `curl` into a folder, for the end of a PATH: not every system has one."""
+    curl = folder / "curl"
+    curl.write_text(f"#!{BIN}/python\n{Path(__file__).with_name('curl.py').read_text()}")
+    curl.chmod(0o700)
+    return folder
+
+
 def clean_env(home: Path, **variables: str) -> dict[str, str]:
     """What a fresh login has, an empty home included; coverage still sees into the process."""
     measured = {name: value for name, value in environment().items() if name.startswith("COV")}

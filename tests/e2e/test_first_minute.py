@@ -15,7 +15,16 @@ import pytest
 
 from cli import dev_env
 from tests.e2e.customer import NO_PRICE, Customer
-from tests.e2e.processes import BIN, ROOT, RUNLANE, Process, clean_env, free_port, run, served
+from tests.e2e.processes import (
+    ROOT,
+    RUNLANE,
+    Process,
+    clean_env,
+    free_port,
+    run,
+    served,
+    spare_curl,
+)
 from tests.e2e.receiver import Receiver
 from tests.waiting import until
 
@@ -68,12 +77,9 @@ def dev(closed: Path) -> Iterator[Dev]:
     (folder / ".venv").symlink_to(sys.prefix)
     home = closed / "home"
     home.mkdir()
-    spare = closed / "bin"  # found after the system's own curl
+    spare = closed / "bin"
     spare.mkdir()
-    curl = spare / "curl"
-    source = Path(__file__).with_name("curl.py").read_text()
-    curl.write_text(f"#!{BIN}/python\n{source}")
-    curl.chmod(0o700)
+    spare_curl(spare)
     env = clean_env(home, API_PORT="0", METRICS_PORT=str(free_port())) | {
         "PATH": f"{os.defpath}:{spare}"
     }

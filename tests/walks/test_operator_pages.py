@@ -9,7 +9,7 @@ import pytest
 
 from cli.embedded import EmbeddedServers
 from tests.e2e.installation import Installation
-from tests.e2e.processes import ROOT
+from tests.e2e.processes import ROOT, Process
 from tests.faults.processes import Launcher
 from tests.walks.pages import Walk, alike
 
@@ -74,6 +74,43 @@ def test_the_page_about_upgrades_types_what_works(
     assert 3 == len(said)
     assert re.fullmatch(r"The database has schema \w+\.\n", said[1])
     assert "(0 rows)" in said[2]
+
+
+def test_the_page_about_spending_limits_it(installation: Installation, tmp_path: Path) -> None:
+    with installation.customer() as customer:
+        customer.http.post("/environments", json={"name": "staging"}).raise_for_status()
+    commands = [
+        one.replace("WORKSPACE", installation.workspace_id)
+        for one in typed("budgets-and-credits.md")
+    ]
+
+    said = [run(one, installation, tmp_path) for one in commands]
+
+    assert 3 == len(said)
+    assert "5000000" in said[0]
+    with installation.customer() as customer:
+        assert 5_000_000 == customer.http.get("/credits").json()["creditsLeft"]
+        budgets = customer.http.get("/budgets").json()["data"]
+    assert {("day", 1_000_000), ("month", 10_000_000)} == {
+        (budget["period"], budget["limitCredits"]) for budget in budgets
+    }
+
+
+def test_the_page_about_watching_shows_where_figures_are(
+    installation: Installation, tmp_path: Path
+) -> None:
+    api, worker, look = typed("watch-it.md")[0].splitlines()
+    env = installation.env
+
+    with (
+        Process(["/bin/bash", "-c", f"exec env {api}"], env=env, cwd=tmp_path) as first,
+        Process(["/bin/bash", "-c", f"exec env {worker}"], env=env, cwd=tmp_path) as second,
+    ):
+        first.says("api_ready")
+        second.says("worker_ready")
+        shown = run(look, installation, tmp_path)
+
+    assert "# TYPE runlane_http_requests_total counter" in shown
 
 
 def test_after_both_servers_lost_everything_a_dump_goes_on(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cli import dev_env
-from tests.e2e.processes import BIN, ROOT, RUNLANE, Process, clean_env, served
+from tests.e2e.processes import BIN, ROOT, RUNLANE, Process, clean_env, served, spare_curl
 from tests.walks.pages import Walk, alike
 
 pytestmark = pytest.mark.xdist_group("e2e-pages")
@@ -34,10 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout as far as the pages need one, with a curl where the system has none."""
     folder = tmp_path_factory.mktemp("pages")
     (folder / ".venv").symlink_to(sys.prefix)
-    curl = folder / "curl"
-    curl.write_text(f"#!{BIN}/python\n{(ROOT / 'tests/e2e/curl.py').read_text()}")
-    curl.chmod(0o700)
-    return folder
+    return spare_curl(folder)
 
 
 @pytest.fixture(scope="module")
