@@ -39,8 +39,19 @@ class Verdict(msgspec.Struct, frozen=True):
 
 def spend(quota: Quota, ahead_s: float, cost: int) -> Verdict:
     """Judge a spending; one of more than the whole quota counts as the whole of it."""
-    after_s = ahead_s + min(cost, quota.amount) * quota.interval_s
-    admitted = after_s <= WINDOW_S + _SLACK_S
+    after_s = _after_s(quota, ahead_s, cost)
+    admitted = _fits(after_s)
     kept_s = after_s if admitted else ahead_s
-    left = int((WINDOW_S - kept_s + _SLACK_S) / quota.interval_s)
-    return Verdict(admitted, kept_s, max(left, 0), 0.0 if admitted else after_s - WINDOW_S)
+    # One more than divides out: what remains is what this very rule would admit, to the last bit.
+    left = min(max(int((WINDOW_S - kept_s) / quota.interval_s) + 1, 0), quota.amount)
+    while left and not _fits(_after_s(quota, kept_s, left)):
+        left -= 1
+    return Verdict(admitted, kept_s, left, 0.0 if admitted else after_s - WINDOW_S)
+
+
+def _after_s(quota: Quota, ahead_s: float, cost: int) -> float:
+    return ahead_s + min(cost, quota.amount) * quota.interval_s
+
+
+def _fits(after_s: float) -> bool:
+    return after_s <= WINDOW_S + _SLACK_S

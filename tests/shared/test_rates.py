@@ -1,6 +1,6 @@
 """The rule of rates, held against what it promises whoever spends in whatever way."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shared.domain import rates
@@ -49,6 +49,7 @@ def test_who_waits_as_long_as_told_is_let_through(
 
 
 @given(QUOTAS, st.floats(0, WINDOW_S))
+@example(Quota("anything", 79), 1e-06)
 def test_what_is_said_to_remain_can_be_spent_and_no_more(quota: Quota, ahead_s: float) -> None:
     remaining = rates.spend(quota, ahead_s, 0).remaining
 
