@@ -11,7 +11,7 @@ from sqlmodel import col
 
 from shared.domain.paging import Page, Slice
 from shared.errors import ConflictError
-from shared.ids import PromptId, VersionId, WorkspaceId, new_id, parse
+from shared.ids import VersionId, WorkspaceId, new_id, parse
 from shared.store import conflicts, paging
 from shared.store.database import Store, Tx
 from shared.store.tables import (
@@ -291,11 +291,6 @@ def version_has_runs() -> ConflictError:
     return ConflictError(
         "Runs were made of this version: their history needs it.", code="version_in_use"
     )
-
-
-def prompt_id_of(row: PromptRow) -> PromptId:
-    """The typed id of a prompt."""
-    return PromptId(row.id)
 
 
 def _json(text: str) -> Any:

@@ -29,13 +29,6 @@ async def count(tx: Tx) -> int:
     return (await tx.scalar(select(func.count()).select_from(WorkspaceRow))) or 0
 
 
-async def find_named(tx: Tx, name: str) -> WorkspaceId | None:
-    """The oldest workspace of this name."""
-    query = select(col(WorkspaceRow.id)).order_by(col(WorkspaceRow.id)).limit(1)
-    found = await tx.scalar(query.where(col(WorkspaceRow.name) == name))
-    return None if found is None else WorkspaceId(found)
-
-
 async def insert(tx: Tx, workspace_id: WorkspaceId, name: str, *, server_credentials: bool) -> None:
     """Add a workspace."""
     tx.add(WorkspaceRow(id=workspace_id, name=name, server_credentials=server_credentials))
