@@ -45,6 +45,7 @@ IMPORT_S = 10.0
 class _Call(msgspec.Struct):
     """How far a run has come, for whoever has to stop it."""
 
+    may_cost_nanousd: int = 0
     announcement: Intent | None = None
     intent: "asyncio.Future[int | Refusal] | None" = None
     number: int | Refusal | None = None
@@ -186,7 +187,8 @@ class Executor:
         try:
             plan = await self._planner.plan(run, self.breakers.wait_s)
             if isinstance(plan, Plan):
-                payment.demand(run, self._may_cost(run, plan))
+                call.may_cost_nanousd = self._may_cost(run, plan)
+                payment.demand(run, call.may_cost_nanousd)
         except GiveUpError as error:
             code, message, origin = error.args
             return outcomes.refused(run, code, message, origin)
@@ -206,7 +208,7 @@ class Executor:
 
     async def _announced(self, run: ClaimedRun, plan: Plan, call: _Call) -> int | Refusal:
         """The attempt's number once it is committed, however often the database goes away."""
-        call.announcement = self._intent_of(run, plan)
+        call.announcement = _intent_of(run, plan, call.may_cost_nanousd)
         call.intent = self._books.announce(call.announcement)
         try:
             return await asyncio.shield(call.intent)
@@ -313,23 +315,6 @@ class Executor:
                 raise
             return 0
 
-    def _intent_of(self, run: ClaimedRun, plan: Plan) -> Intent:
-        first = run.attempts == 0
-        rendered = msgspec.json.encode(plan.own) if first else b""
-        return Intent(
-            run_id=str(run.id),
-            session_id=str(run.session_id),
-            claim_no=run.claim_no,
-            attempts_before=run.attempts,
-            provider=plan.model.provider,
-            model=plan.model.model,
-            messages=Raw(rendered) if first else None,
-            sha256=hashlib.sha256(rendered).hexdigest() if first else None,
-            history_from=plan.history_from,
-            account=str(run.workspace_id) if run.accounted else None,
-            hold_nanousd=self._may_cost(run, plan) if run.accounted else None,
-        )
-
     def _may_cost(self, run: ClaimedRun, plan: Plan) -> int:
         """What the call may cost at most; 0 where nobody asks."""
         if not run.accounted and run.max_nanousd is None:
@@ -395,3 +380,21 @@ class Executor:
         await rings.ring_turns(self._deps, [moved.next_turn])
         for delivery in moved.deliveries:
             self._deliver(delivery)
+
+
+def _intent_of(run: ClaimedRun, plan: Plan, may_cost_nanousd: int) -> Intent:
+    first = run.attempts == 0
+    rendered = msgspec.json.encode(plan.own) if first else b""
+    return Intent(
+        run_id=str(run.id),
+        session_id=str(run.session_id),
+        claim_no=run.claim_no,
+        attempts_before=run.attempts,
+        provider=plan.model.provider,
+        model=plan.model.model,
+        messages=Raw(rendered) if first else None,
+        sha256=hashlib.sha256(rendered).hexdigest() if first else None,
+        history_from=plan.history_from,
+        account=str(run.workspace_id) if run.accounted else None,
+        hold_nanousd=may_cost_nanousd if run.accounted else None,
+    )
