@@ -1,9 +1,10 @@
 """What workers write down of calls, in batches: intents before them, outcomes after them."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
+from shared import metrics
 from shared.batching import Batcher
 from shared.deps import Deps
 from shared.ids import WorkspaceId
@@ -84,11 +85,14 @@ class _Account:
         return list(settled)
 
 
-def _of_intents(write: watching.Announce) -> Batcher[Intent, int | Refusal]:
+def _of_intents(
+    write: Callable[[Sequence[Intent]], Awaitable[list[int | Refusal]]],
+) -> Batcher[Intent, int | Refusal]:
     return Batcher(
-        watching.announcing(write),
+        write,
         size_of=lambda intent: len(bytes(intent.messages or b"")),
         is_shared=database.concerns_all,
+        sized=metrics.sized("intents"),
     )
 
 
@@ -97,4 +101,5 @@ def _of_outcomes(write: watching.Settle) -> Batcher[Outcome, Moved]:
         watching.settling(write),
         size_of=lambda outcome: 2 * ending.size_of(outcome) + 1024,
         is_shared=database.concerns_all,
+        sized=metrics.sized("outcomes"),
     )

@@ -13,7 +13,7 @@ from shared.domain.price_book import PriceBook
 from shared.domain.pricing import cost_of
 from shared.domain.states import AttemptOutcome, RunStatus
 from shared.ids import RunId
-from shared.store.claiming import ClaimedRun, Intent, Refusal
+from shared.store.claiming import ClaimedRun
 from shared.store.ending import Moved, Outcome
 from shared.tracing import Kind
 from worker import traces
@@ -23,8 +23,6 @@ from worker.providers.base import Provider
 _NANO = 1_000_000_000
 _traced: dict[tuple[str, int], tracing.Span] = {}
 """The spans of runs under way, by id and claim."""
-_intents = metrics.sized("intents")
-_outcomes = metrics.sized("outcomes")
 
 
 class Claims(Protocol):
@@ -150,25 +148,13 @@ def opening(prices: PriceBook) -> Callable[[Key], None]:
     return count
 
 
-Announce = Callable[[Sequence[Intent]], Awaitable[list[int | Refusal]]]
 Settle = Callable[[Sequence[Outcome]], Awaitable[list[Moved]]]
 
 
-def announcing(write: Announce) -> Announce:
-    """Count batches of announced calls."""
-
-    async def counted(batch: Sequence[Intent]) -> list[int | Refusal]:
-        _intents(len(batch))
-        return await write(batch)
-
-    return counted
-
-
 def settling(write: Settle) -> Settle:
-    """Count batches of outcomes, and what became of the runs."""
+    """Count what becomes of the runs."""
 
     async def counted(batch: Sequence[Outcome]) -> list[Moved]:
-        _outcomes(len(batch))
         moved = await write(batch)
         for outcome, one in zip(batch, moved, strict=True):
             _count(outcome, one)
