@@ -1,5 +1,6 @@
 """Runs through the flows door: an ordinary run, and an answer that shows all of it."""
 
+from collections.abc import Mapping
 from typing import NoReturn
 
 import msgspec
@@ -46,12 +47,20 @@ async def submit(
         version=PINNED if body.version is None else str(body.version),
         body=flow_runs.submission_of(body, debug_url),
         flow=flow_runs.part_of(body),
-        says_402=True,
     )
+    return await submit_as(deps, principal, wanted, flow_runs.POINTERS)
+
+
+async def submit_as(
+    deps: Deps, principal: Principal, wanted: Request, pointers: Mapping[str, str]
+) -> Accepted:
+    """Submit for a request in other words; refusals point at what `pointers` say stands there."""
     try:
-        return await submissions.submit(deps, principal, wanted)
+        return await submissions.submit(
+            deps, principal, msgspec.structs.replace(wanted, says_402=True)
+        )
     except UnacceptableError as error:
-        raise flow_runs.pointed(error, flow_runs.POINTERS) from error
+        raise flow_runs.pointed(error, pointers) from error
 
 
 async def answer(deps: Deps, principal: Principal, run_id: RunId) -> FlowAnswer:

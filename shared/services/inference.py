@@ -8,9 +8,8 @@ from shared.deps import Deps
 from shared.domain import flow_runs as rules
 from shared.domain import inference, versions
 from shared.domain.inference import InferenceAnswer, InferenceRequest
-from shared.errors import UnacceptableError
 from shared.ids import RunId, VersionId, WorkspaceId
-from shared.services import flow_runs, submissions, targets
+from shared.services import flow_runs, targets
 from shared.services.keys import Principal
 from shared.services.submissions import Accepted, Request
 from shared.services.targets import Located
@@ -37,12 +36,8 @@ async def submit(
         body=inference.submission_of(body, debug_url),
         flow=rules.part_of(asked),
         locate=locate,
-        says_402=True,
     )
-    try:
-        return await submissions.submit(deps, principal, wanted)
-    except UnacceptableError as error:
-        raise rules.pointed(error, inference.POINTERS) from error
+    return await flow_runs.submit_as(deps, principal, wanted, inference.POINTERS)
 
 
 async def answer(deps: Deps, principal: Principal, run_id: RunId) -> InferenceAnswer:
