@@ -1,7 +1,6 @@
 """A collector of traces on loopback: OTLP over HTTP, as a real one takes it."""
 
 import gzip
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+
+from tests.e2e.receiver import serving
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,8 @@ class Collector:
 
     @contextmanager
     def listening(self) -> Iterator["Collector"]:
-        thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
+        with serving(self._server):
             yield self
-        finally:
-            self._server.shutdown()
-            thread.join()
-            self._server.server_close()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         kept = self._spans

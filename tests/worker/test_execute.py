@@ -1,7 +1,7 @@
 """Carrying runs: what is called, what is written, and what a failure on the way may not do."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -43,17 +43,6 @@ def settings_with_short_waits(settings: Settings) -> Settings:
 @pytest.fixture
 async def rig(deps: Deps) -> Rig:
     return await a_rig(deps)
-
-
-@pytest.fixture
-def provider() -> ScriptedProvider:
-    return ScriptedProvider()
-
-
-@pytest.fixture(name="worker")
-async def hands_of_a_worker(deps: Deps, provider: ScriptedProvider) -> AsyncIterator[Hands]:
-    async with hands(deps, provider) as made:
-        yield made
 
 
 def _failure(kind: FailureClass, **changes: Any) -> ProviderError:

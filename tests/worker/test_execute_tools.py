@@ -1,11 +1,9 @@
 """What models emit through tools: validated, kept where it was said, and corrected once."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 import pytest
-from pydantic import SecretStr
 
 from shared.deps import Deps
 from shared.ids import RunId, new_id
@@ -13,9 +11,8 @@ from shared.settings import Settings
 from shared.store import reading
 from tests.shared.store.rig import Rig, a_rig
 from tests.vendors import VendorServer, answers, calls_tools
-from tests.worker.execute_rig import hands
+from tests.worker.execute_rig import hands, with_keys
 
-VENDORS = ("openai", "anthropic")
 SCHEMA = '{"type":"object","properties":{"age":{"type":"integer"}},"required":["age"]}'
 TOOL: dict[str, Any] = {"type": "emit", "name": "person", "paramsSchema": SCHEMA}
 GOOD, OLDER, BAD = '{"age": 36}', '{"age": 37}', '{"age": "old"}'
@@ -27,28 +24,9 @@ BODY: dict[str, Any] = {
 WRONG = f'The call of person cannot be used: /age: "old" is not of type "integer" It was: {BAD}'
 
 
-@pytest.fixture
-async def vendors() -> AsyncIterator[VendorServer]:
-    async with VendorServer() as server:
-        yield server
-
-
 @pytest.fixture(name="settings")
 def settings_of_a_server_with_keys(settings: Settings, vendors: VendorServer) -> Settings:
-    key = SecretStr("sk-of-the-server-0123456789")
-    return settings.model_copy(
-        update={
-            "openai_base_url": vendors.openai_url,
-            "anthropic_base_url": vendors.url,
-            "openai_api_key": key,
-            "anthropic_api_key": key,
-        }
-    )
-
-
-@pytest.fixture(params=VENDORS)
-def vendor(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+    return with_keys(settings, vendors)
 
 
 async def _rig(deps: Deps, vendor: str, **changes: Any) -> Rig:

@@ -1,7 +1,7 @@
 """Calls that are paid for: what they may cost is held, what they did cost is charged once."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -24,7 +24,6 @@ from tests.worker.execute_rig import (
     Hands,
     ScriptedProvider,
     completion,
-    hands,
     store_that_can_be_cut,  # noqa: F401 (a fixture)
 )
 from tests.worker.lane_rig import until
@@ -53,15 +52,10 @@ async def rig(deps: Deps) -> Rig:
     return await _seen_anew(rig)
 
 
-@pytest.fixture
-def provider() -> ScriptedProvider:
-    return ScriptedProvider()
-
-
-@pytest.fixture(name="worker")
-async def hands_of_a_worker(deps: Deps, provider: ScriptedProvider) -> AsyncIterator[Hands]:
-    async with hands(deps, provider) as made:
-        yield made
+def _billed(usage: Usage) -> ProviderError:
+    """A failure that has to be paid for."""
+    kind, billed = FailureClass.SERVER_ERROR, Billed.YES
+    return ProviderError(kind, code="provider_x", message="No.", billed=billed, usage=usage)
 
 
 async def _seen_anew(rig: Rig) -> Rig:
@@ -201,14 +195,7 @@ async def test_a_failed_call_that_cost_something_is_charged(
     rig: Rig, worker: Hands, provider: ScriptedProvider
 ) -> None:
     await _grant(rig, 2 * HELD)
-    billed = ProviderError(
-        FailureClass.SERVER_ERROR,
-        code="provider_x",
-        message="No.",
-        billed=Billed.YES,
-        usage=Usage(input=1),
-    )
-    provider.script.append(billed)
+    provider.script.append(_billed(Usage(input=1)))
     run_id = await rig.queued()
 
     await worker.carry(run_id)
@@ -271,14 +258,7 @@ async def test_a_run_ends_before_the_call_that_might_cost_more_than_it_may(
     rig: Rig, worker: Hands, provider: ScriptedProvider
 ) -> None:
     await _grant(rig, 10 * HELD)
-    flaw = ProviderError(
-        FailureClass.SERVER_ERROR,
-        code="provider_x",
-        message="No.",
-        billed=Billed.YES,
-        usage=Usage(input=1),
-    )
-    provider.script.append(flaw)
+    provider.script.append(_billed(Usage(input=1)))
     run_id = await rig.queued(max_nanousd=HELD)
 
     await worker.carry(run_id)
@@ -439,10 +419,7 @@ async def test_usage_adds_up_to_the_ledger(
     by: GroupBy, rig: Rig, worker: Hands, provider: ScriptedProvider
 ) -> None:
     await _grant(rig, 100 * HELD)
-    odd = Usage(input=7, output=1)
-    billed = ProviderError(
-        FailureClass.SERVER_ERROR, code="provider_x", message="No.", billed=Billed.YES, usage=odd
-    )
+    billed = _billed(Usage(input=7, output=1))
     provider.script += [billed, completion(usage=Usage(input=1, cache_read=3)), completion()]
     for tags in ((), ("a", "b"), ("b",)):
         run_id = await rig.queued(tags=tags)
