@@ -22,6 +22,7 @@ from shared.store import reading, submitting
 from shared.store.database import Store, away
 from shared.store.submitting import NewRun, Stale, Stored, Taken
 from shared.store.workspaces import KnownKey
+from shared.tasks import SingleFlight
 from shared.vault import Vault
 
 Key = TypeVar("Key")
@@ -129,7 +130,11 @@ class Deps:
     targets: Recent[UUID, dict[tuple[str, str, str | None], Target]] = field(
         default_factory=lambda: Recent(2_000)
     )
+    resolving: SingleFlight[tuple[UUID, str, str, str | None], Target] = field(
+        default_factory=SingleFlight
+    )
     keys: Recent[str, CheckedKey] = field(default_factory=lambda: Recent(10_000))
+    finding_keys: SingleFlight[str, KnownKey | None] = field(default_factory=SingleFlight)
     turns: Recent[tuple[UUID, str], Iterator[int]] = field(default_factory=lambda: Recent(10_000))
     has_room: Recent[tuple[UUID, UUID], float] = field(default_factory=lambda: Recent(10_000))
     used_keys: set[UUID] = field(default_factory=set)

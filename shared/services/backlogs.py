@@ -2,9 +2,10 @@
 
 A count says how much room there is. A process then takes a share of that, for a time in which the
 others can hardly have filled the rest, before it counts again: seldom while there is plenty of
-room, before every submission where there is next to none. So all processes together keep more
-waiting than allowed by one each at most, as long as counting takes no time to speak of. It does
-where hundreds of thousands wait: then a count is good for ten times as long as it took.
+room, before every submission where there is next to none. So one process keeps to the limit, and
+several pass it by what the others were storing or still had of their shares. Where counting takes
+long, as where hundreds of thousands wait, a count is good for ten times as long as it took, and
+nobody waits for one longer than `PATIENCE_S`: then more may get in.
 """
 
 import asyncio

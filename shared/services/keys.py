@@ -70,7 +70,9 @@ async def authenticate(deps: Deps, token: str) -> Principal:
     checked = deps.keys.get(parsed.lookup_id)
     if checked is None or now - checked.checked_at > deps.settings.key_cache_s:
         with database.nothing_written():
-            known = await workspaces.find_key(deps.store, parsed.lookup_id)
+            known = await deps.finding_keys.get(
+                parsed.lookup_id, lambda: workspaces.find_key(deps.store, parsed.lookup_id)
+            )
         if known is None:
             deps.keys.discard(parsed.lookup_id)
             raise UnauthorizedError

@@ -52,7 +52,7 @@ OPERATION = "runs.submit"
 STALE_TRIES = 5
 MAX_SPELLINGS = 5_000  # of prompts, versions and environments that one workspace uses
 
-
+Wanted = tuple[str, str, str | None]  # a slug, and the names of a version and an environment
 Locate = Callable[[Deps, WorkspaceId, str | None], Awaitable[Located]]
 
 
@@ -184,10 +184,20 @@ async def resolve(
     wanted = (slug, version, environment)
     if known is not None and wanted in known:
         return known[wanted]
+    return await deps.resolving.get(
+        (workspace_id, *wanted), lambda: _resolve(deps, workspace_id, wanted, locate)
+    )
+
+
+async def _resolve(
+    deps: Deps, workspace_id: WorkspaceId, wanted: Wanted, locate: Locate | None
+) -> Target:
     if locate is None:
-        found = await targets.locate(deps, workspace_id, slug, version, environment)
+        found = await targets.locate(deps, workspace_id, *wanted)
     else:
-        found = await locate(deps, workspace_id, environment)
+        found = await locate(deps, workspace_id, wanted[-1])
+    compiled = await deps.compiled(found.version_id, found.body)
+    known = deps.targets.get(workspace_id)
     target = Target(
         catalog_version=found.catalog_version,
         prompt_id=found.prompt_id,
@@ -195,7 +205,7 @@ async def resolve(
         tag=found.tag,
         environment_id=found.environment_id,
         max_queued_runs=found.max_queued_runs,
-        compiled=await deps.compiled(found.version_id, found.body),
+        compiled=compiled,
         aliases=_aliases(known, found),
         accounted=found.accounted,
     )

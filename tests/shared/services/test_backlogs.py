@@ -74,12 +74,14 @@ async def test_one_process_fills_an_environment_to_the_last_place_and_no_further
     assert (40, 40) == (len(taken), await _waiting(rig))
 
 
-async def test_processes_exceed_the_limit_by_one_each_at_most(rig: Rig) -> None:
+async def test_processes_exceed_the_limit_by_their_shares_at_most(rig: Rig) -> None:
     processes = [_process(rig, 60) for _ in range(3)]
 
-    await _submitted(rig, *processes, each=60)
+    for _ in range(30):
+        for deps in processes:
+            await _submitted(rig, deps, each=1)
 
-    assert 60 <= await _waiting(rig) <= 60 + len(processes)
+    assert 60 <= await _waiting(rig) <= 60 + len(processes) * (60 // backlogs.SHARE)
 
 
 async def test_there_is_room_again_when_runs_have_started(rig: Rig) -> None:
