@@ -60,7 +60,6 @@ class Store:
             max_size=size,
             timeout=wait_s,
             check=self._check,
-            reset=_reset,
             reconnect_timeout=_RECONNECT_S,
             close_returns=True,
             open=False,
@@ -90,10 +89,9 @@ class Store:
 
     async def fetch(self, statement: str, parameters: Parameters) -> Sequence[TupleRow]:
         """Run one statement as a transaction of its own and return its rows."""
-        async with self._pool.connection() as connection:
-            with self._bounded(connection):
-                cursor = await connection.execute(statement, parameters, prepare=True)
-                return await cursor.fetchall()
+        async with self._connection() as connection:
+            cursor = await connection.execute(statement, parameters, prepare=True)
+            return await cursor.fetchall()
 
     async def fetch_all_or_nothing(
         self,
@@ -103,32 +101,27 @@ class Store:
         keep: Callable[[Sequence[TupleRow]], bool],
     ) -> Sequence[TupleRow]:
         """Run one statement; what it changed stays only if `keep` likes the rows it returned."""
-        async with self._pool.connection() as connection:
-            with self._bounded(connection):
-                async with connection.transaction() as block:
-                    cursor = await connection.execute(statement, parameters, prepare=True)
-                    rows = await cursor.fetchall()
-                    if not keep(rows):
-                        raise psycopg.Rollback(block)
+        async with self._connection() as connection, connection.transaction() as block:
+            cursor = await connection.execute(statement, parameters, prepare=True)
+            rows = await cursor.fetchall()
+            if not keep(rows):
+                raise psycopg.Rollback(block)
         return rows
 
     async def fetch_behind(
         self, lock: str, statement: str, parameters: Parameters
     ) -> Sequence[TupleRow]:
         """Take locks first, so that the statement sees all that their former holders did."""
-        async with self._pool.connection() as connection:
-            with self._bounded(connection):
-                async with connection.transaction():
-                    await connection.execute(lock, parameters, prepare=True)
-                    cursor = await connection.execute(statement, parameters, prepare=True)
-                    return await cursor.fetchall()
+        async with self._connection() as connection, connection.transaction():
+            await connection.execute(lock, parameters, prepare=True)
+            cursor = await connection.execute(statement, parameters, prepare=True)
+            return await cursor.fetchall()
 
     async def execute(self, statement: str, parameters: Parameters) -> int:
         """Run one statement as a transaction of its own and return how many rows it changed."""
-        async with self._pool.connection() as connection:
-            with self._bounded(connection):
-                cursor = await connection.execute(statement, parameters, prepare=True)
-                return cursor.rowcount
+        async with self._connection() as connection:
+            cursor = await connection.execute(statement, parameters, prepare=True)
+            return cursor.rowcount
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Tx]:
@@ -143,6 +136,22 @@ class Store:
     async def connect_alone(self) -> AsyncConnection[TupleRow]:
         """Open a connection outside the pool, for renewals and advisory locks."""
         return await AsyncConnection.connect(self._url, **self._connect_kwargs)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
+        """One where each statement commits by itself; a silent one is given up.
+
+        The pool's own block would end a transaction that is not there, and a `reset` of the pool
+        would make each return a task: together half as much as the statement takes.
+        """
+        connection = await self._pool.getconn()
+        try:
+            if not connection.autocommit:
+                await connection.set_autocommit(True)
+            with self._bounded(connection):
+                yield connection
+        finally:
+            await self._pool.putconn(connection)
 
     @contextmanager
     def _bounded(self, connection: AsyncConnection[Any]) -> Iterator[None]:
@@ -272,7 +281,3 @@ def nothing_written() -> Iterator[None]:
 def concerns_all(error: BaseException) -> bool:
     """Tell whether every row of a batch would fail like this: all but bad data and a locked row."""
     return away(error) and not isinstance(error, psycopg.errors.LockNotAvailable)
-
-
-async def _reset(connection: AsyncConnection[TupleRow]) -> None:
-    await connection.set_autocommit(True)
