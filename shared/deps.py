@@ -4,6 +4,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Generic, TypeVar
 from uuid import UUID
@@ -18,12 +19,15 @@ from shared.domain.versions import CompiledVersion
 from shared.ids import RunId, VersionId
 from shared.queue.port import Dispatcher, Ring
 from shared.settings import Settings
-from shared.store import reading, submitting
+from shared.store import flow_runs, reading, submitting
 from shared.store.database import Store, away
+from shared.store.flow_runs import Facts
 from shared.store.submitting import NewRun, Stale, Stored, Taken
 from shared.store.workspaces import KnownKey
 from shared.tasks import SingleFlight
 from shared.vault import Vault
+
+MAX_FACTS = 20  # each with all that was sent and answered, which may be much
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -124,6 +128,7 @@ class Deps:
     submissions: Batcher[NewRun, Stored | Stale | Taken]
     rings: Batcher[Ring, None]
     announcements: Batcher[RunId, None]
+    facts: Batcher[RunId, Facts | None]
     versions: Recent[tuple[VersionId, str | None], CompiledVersion] = field(
         default_factory=lambda: Recent(2_000)
     )
@@ -193,4 +198,10 @@ def build(
         announcements=Batcher(
             announce, is_shared=lambda _: True, sized=metrics.sized("announcements")
         ),
+        facts=_facts(store),
     )
+
+
+def _facts(store: Store) -> Batcher[RunId, Facts | None]:
+    read, sized = partial(flow_runs.facts, store), metrics.sized("facts")
+    return Batcher(read, is_shared=away, max_items=MAX_FACTS, sized=sized)

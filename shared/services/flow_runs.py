@@ -81,13 +81,16 @@ async def read(deps: Deps, principal: Principal, flow: str, run_id: RunId) -> Fl
 
 
 async def find(deps: Deps, principal: Principal, run_id: RunId) -> Facts:
-    """What the store knows of a run. Raises `NotFoundError`."""
-    found = await stored.facts(
-        deps.store, principal.workspace_id, run_id, principal.environment_ids
-    )
-    if found is None:
+    """What the store knows of a run. Raises `NotFoundError`.
+
+    Those who ask while others are being answered are answered together.
+    """
+    found = await deps.facts.submit(run_id)
+    if found is None or found.workspace_id != principal.workspace_id:
         raise NotFoundError
-    return _facts.decode(found)
+    if not principal.reaches(found.environment_id):
+        raise NotFoundError
+    return _facts.decode(found.text)
 
 
 def demand_answer(facts: Facts) -> None:

@@ -1,6 +1,7 @@
 """Runs as the flows door shows them: every call with what was sent and what came back."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 from uuid import UUID
 
 from shared.ids import RunId, WorkspaceId, parse
@@ -20,7 +21,8 @@ _CALLS = f"""(SELECT coalesce(json_agg(json_build_object(
       'code', a.error_code, 'message', a.error_message) END) ORDER BY a.number), '[]'::json)
   FROM attempts a WHERE a.run_id = r.id)"""
 _FACTS = f"""
-SELECT json_build_object('id', r.id, 'workspaceId', r.workspace_id, 'flowId', r.prompt_id,
+SELECT r.id, r.workspace_id, r.environment_id, json_build_object(
+    'id', r.id, 'workspaceId', r.workspace_id, 'flowId', r.prompt_id,
     'versionId', r.version_id, 'version', v.number, 'environment', e.name,
     'status', r.status, 'model', r.model, 'flow', r.flow,
     'erased', r.contents_erased_at IS NOT NULL,
@@ -36,21 +38,27 @@ SELECT json_build_object('id', r.id, 'workspaceId', r.workspace_id, 'flowId', r.
     'calls', {_CALLS})::text
 FROM runs r JOIN prompts p ON p.id = r.prompt_id JOIN prompt_versions v ON v.id = r.version_id
   JOIN environments e ON e.id = r.environment_id
-WHERE r.workspace_id = %(workspace)s AND r.id = %(run)s AND {WITHIN}
 """
-_OF_FLOW = """ AND (p.slug = %(flow)s OR p.id = %(flow_id)s OR EXISTS (SELECT 1
-  FROM prompt_aliases x WHERE x.workspace_id = r.workspace_id AND x.slug = %(flow)s
-    AND x.prompt_id = p.id))"""
+_ENDED = f"{_FACTS} WHERE r.id = ANY(%(runs)s)"
+_OF_FLOW = f"""{_FACTS}
+WHERE r.workspace_id = %(workspace)s AND r.id = %(run)s AND {WITHIN}
+  AND (p.slug = %(flow)s OR p.id = %(flow_id)s OR EXISTS (SELECT 1 FROM prompt_aliases x
+    WHERE x.workspace_id = r.workspace_id AND x.slug = %(flow)s AND x.prompt_id = p.id))"""
 
 
-async def facts(
-    store: Store, workspace_id: WorkspaceId, run_id: RunId, within: Collection[UUID] = ()
-) -> str | None:
-    """A run with its calls as JSON text."""
-    rows = await store.fetch(
-        _FACTS, {"workspace": workspace_id, "run": run_id, "within": list(within)}
-    )
-    return rows[0][0] if rows else None
+class Facts(NamedTuple):
+    """A run with its calls as JSON text, and whose it is."""
+
+    workspace_id: UUID
+    environment_id: UUID
+    text: str
+
+
+async def facts(store: Store, runs: Sequence[RunId]) -> list[Facts | None]:
+    """Runs as they are, of whichever workspace, in the order asked for."""
+    rows = await store.fetch(_ENDED, {"runs": list(runs)})
+    found = {row[0]: Facts(*row[1:]) for row in rows}
+    return [found.get(run) for run in runs]
 
 
 async def facts_of_flow(
@@ -60,9 +68,9 @@ async def facts_of_flow(
     run_id: RunId,
     within: Collection[UUID] = (),
 ) -> str | None:
-    """The same, if it is a run of this flow, named by slug or id."""
+    """The JSON text of a run of this flow, named by slug or id."""
     rows = await store.fetch(
-        _FACTS + _OF_FLOW,
+        _OF_FLOW,
         {
             "workspace": workspace_id,
             "run": run_id,
@@ -71,4 +79,4 @@ async def facts_of_flow(
             "flow_id": parse(flow),
         },
     )
-    return rows[0][0] if rows else None
+    return rows[0][3] if rows else None
