@@ -13,6 +13,7 @@ from uuid import uuid4
 import httpx
 import pytest
 import structlog
+import uvloop
 
 import migrations
 from api.app import create_app
@@ -38,6 +39,8 @@ structlog.configure(
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
     ]
 )
+
+asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # the loop that the product runs on
 
 LONGEST = ("tests/e2e", "tests/faults", "tests/cli", "tests/walks")
 

@@ -209,6 +209,7 @@ class Proxy:
 
 def _abort(writer: asyncio.StreamWriter) -> None:
     connection = writer.get_extra_info("socket")
-    with suppress(OSError):
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    if connection is not None:  # or it is closed already
+        with suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
     writer.transport.abort()
