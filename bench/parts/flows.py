@@ -3,8 +3,8 @@
 Each of the waiters asks again as soon as it is answered; they begin spread over a second, and
 the vendor takes one, half of it more or less (were it always exactly as long, those answered
 together would ask together for ever). What an answer takes beyond the vendor's own time is what
-the platform adds: acceptance, queue, call, result, and finding out. All processes may use every
-core here.
+the platform adds: acceptance, queue, call, result, and finding out. Nobody is told by webhook:
+who waits needs none. All processes may use every core here.
 """
 
 import asyncio
@@ -35,6 +35,7 @@ async def run(rig: Rig) -> Result:
     rounds = rig.pick(20, 5)
     with rig.servers.on_every_core(), rig.runlane.running(cores=()) as system:
         await load.outstanding(system, rig.peers, 50, 10)
+        await _without_webhooks(system)
         say(f"flows: {WAITERS} waiters, {rounds} runs each")
         rig.peers.forget()
         rig.peers.delay_s, rig.peers.spread = VENDOR_S, VENDOR_SPREAD
@@ -56,6 +57,16 @@ async def run(rig: Rig) -> Result:
     cpu_ms = {name: spent / cost.runs for name, spent in cost.cpu_ms.items()}
     counted = {"waiters": WAITERS, "runs": cost.runs, "runs_per_s": cost.runs_per_s}
     return Result({**figures, **counted, "cpu_ms_per_run": cpu_ms}, [shown])
+
+
+async def _without_webhooks(system: System) -> None:
+    async with client.connected(system.url) as api:
+        listed = await api.ask(client.request("GET", "/api/v1/webhooks", system.key))
+        for webhook in listed.json()["data"]:
+            path = f"/api/v1/webhooks/{webhook['id']}"
+            gone = await api.ask(client.request("DELETE", path, system.key))
+            if gone.status != 204:
+                raise BenchError(f"A webhook was not deleted: {gone.status} {gone.body[:300]!r}")
 
 
 async def _asked(rig: Rig, system: System, rounds: int) -> tuple[list[float], list[float]]:
