@@ -55,7 +55,8 @@ async def run(rig: Rig) -> Result:
             say(f"lanes: one and a half times as much onsite as fits, for {seconds} s")
             overload = await _arrive(rig, system, low, OVERLOAD, seconds)
         finally:
-            worker.kill()  # what is left of the flood is not waited for
+            worker.kill()  # what is left of the flood is not waited for,
+            await asyncio.sleep(load.REST_S)  # only what was sent already: the next part counts
             rig.peers.delay_s = rig.peers.spread = 0.0
     return Result(
         {
