@@ -38,6 +38,26 @@ app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(keys.app, name="keys")
 
 
+def _print_version(asked: bool) -> None:  # noqa: FBT001 (typer's signature)
+    if asked:
+        from importlib.metadata import version
+
+        print(f"runlane {version('runlane')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[  # noqa: FBT002 (typer's signature)
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and end."
+        ),
+    ] = False,
+) -> None:
+    """Take what goes before a command."""
+
+
 def main() -> None:
     """Run the command line; what a person can act on is one sentence, never a traceback."""
     try:
