@@ -15,6 +15,7 @@ from shared.services import billing, spending, usage
 from shared.services.spending import NewBudget
 from shared.settings import Settings
 from shared.store import charging, pruning, sessions
+from shared.store.claiming import ClaimedRun
 from shared.store.pruning import Kept
 from tests.shared.store.rig import Rig, Row, a_rig, intent, outcome
 from tests.worker.execute_rig import (
@@ -79,6 +80,17 @@ async def _seen_anew(rig: Rig) -> Rig:
 
 async def _grant(rig: Rig, nanousd: int) -> None:
     await billing.grant(rig.deps, rig.tenant.workspace_id, nanousd // 1000, "for the test")
+
+
+async def _doubtful(rig: Rig) -> tuple[ClaimedRun, str]:
+    """A failed run that may have cost half of a grant: its worker died; and who pays for it."""
+    await _grant(rig, 2 * HELD)
+    run = await rig.claimed(on_unknown_outcome="fail")
+    account = str(rig.tenant.workspace_id)
+    await charging.intend(rig.store, [intent(run, account=account, hold_nanousd=HELD)])
+    await rig.die(run.session_id)
+    await sessions.reap(rig.store, poison_deaths=3)
+    return run, account
 
 
 async def _account(rig: Rig) -> tuple[int, int]:
@@ -359,12 +371,7 @@ async def test_a_budget_s_next_day_begins_with_nothing_spent(
 async def test_what_nobody_knows_is_settled_by_the_operator_and_put_right_by_a_late_answer(
     rig: Rig, *, charge: bool, left: int
 ) -> None:
-    await _grant(rig, 2 * HELD)
-    run = await rig.claimed(on_unknown_outcome="fail")
-    account = str(rig.tenant.workspace_id)
-    await charging.intend(rig.store, [intent(run, account=account, hold_nanousd=HELD)])
-    await rig.die(run.session_id)
-    await sessions.reap(rig.store, poison_deaths=3)
+    run, account = await _doubtful(rig)
 
     count = await billing.settle(rig.deps, rig.tenant.workspace_id, charge=charge)
     again = await billing.settle(rig.deps, rig.tenant.workspace_id, charge=charge)
@@ -377,12 +384,7 @@ async def test_what_nobody_knows_is_settled_by_the_operator_and_put_right_by_a_l
 
 
 async def test_time_settles_what_nobody_does(rig: Rig) -> None:
-    await _grant(rig, 2 * HELD)
-    run = await rig.claimed(on_unknown_outcome="fail")
-    account = str(rig.tenant.workspace_id)
-    await charging.intend(rig.store, [intent(run, account=account, hold_nanousd=HELD)])
-    await rig.die(run.session_id)
-    await sessions.reap(rig.store, poison_deaths=3)
+    await _doubtful(rig)
 
     await billing.look_after(rig.deps)
     early = await _account(rig)
@@ -393,12 +395,7 @@ async def test_time_settles_what_nobody_does(rig: Rig) -> None:
 
 
 async def test_a_run_stays_until_it_is_known_what_its_call_cost(rig: Rig) -> None:
-    await _grant(rig, 2 * HELD)
-    run = await rig.claimed(on_unknown_outcome="fail")
-    account = str(rig.tenant.workspace_id)
-    await charging.intend(rig.store, [intent(run, account=account, hold_nanousd=HELD)])
-    await rig.die(run.session_id)
-    await sessions.reap(rig.store, poison_deaths=3)
+    run, _ = await _doubtful(rig)
     await rig.change(run.id, "finished_at = now() - interval '2 days'")
     await rig.run("INSERT INTO usage_marks SELECT id, 'infinity' FROM workspaces")
     kept = Kept(0, 1)
