@@ -1,18 +1,22 @@
 """Waiting for a run within its own submission: a place first, then the run, then its end."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
 import psycopg
-from litestar import Request
+from litestar import Request, Response
 
+from api import answers, submitting
 from api.deadline import LIMIT
 from api.waiters import Waiter, Waiters
 from shared.deps import Deps
+from shared.domain.flow_runs import FlowRequest
+from shared.domain.inference import InferenceRequest
+from shared.domain.submissions import Submission
 from shared.errors import RunUnfinishedError, UnavailableError
 from shared.ids import RunId
 from shared.services import submissions
@@ -20,6 +24,31 @@ from shared.services.submissions import Accepted
 from shared.store import reading
 
 DEBUG_URL_MAX = 512
+NOTHING = Submission(inputs={})
+
+Body = TypeVar("Body", FlowRequest, InferenceRequest)
+
+
+async def answered(
+    request: Request[Any, Any, Any],
+    waiters: Waiters,
+    deps: Deps,
+    flow: str,
+    *,
+    submit: Callable[[submissions.Request], Awaitable[Accepted]],
+    answer: Callable[[RunId], Awaitable[object]],
+) -> Response[bytes]:
+    """Submit a run, wait until it is over, and answer with what `answer` makes of it.
+
+    Raises `UnavailableError` before anything is stored, and what the two raise.
+    """
+    with place(waiters) as waiter:
+        wanted = submitting.request(request, NOTHING, flow, "")
+        accepted = await submit(heard(wanted, waiter))
+        with accepted_already(accepted):
+            await until_over(request, waiter, accepted, deps)
+            found = await answer(accepted.id)
+    return answers.document(found, headers=headers(accepted))
 
 
 def place(waiters: Waiters) -> Waiter:
@@ -77,9 +106,10 @@ def headers(accepted: Accepted) -> dict[str, str]:
     return found | {"Idempotent-Replayed": "true"} if accepted.replayed else found
 
 
-def customer(request: Request[Any, Any, Any]) -> str | None:
-    """Whom the header says the run is for; it goes before what the body says."""
-    return request.headers.get("x-shuttle-customer-id")
+def for_customer(request: Request[Any, Any, Any], body: Body) -> Body:
+    """The body with whom the header says the run is for; it goes before what the body says."""
+    customer = request.headers.get("x-shuttle-customer-id")
+    return body if customer is None else msgspec.structs.replace(body, customer_id=customer)
 
 
 def debug_url(request: Request[Any, Any, Any]) -> str | None:

@@ -2,26 +2,22 @@
 
 from typing import Annotated, Any
 
-import msgspec
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
-from api import answers, flow_waits, submitting
+from api import answers, flow_waits
 from api.auth import SCOPE
 from api.rates import COUNTS, Counts
 from api.waiters import Waiters
 from shared import ids
 from shared.deps import Deps
 from shared.domain.flow_runs import FlowRequest
-from shared.domain.submissions import Submission
 from shared.errors import NotFoundError
 from shared.ids import RunId
 from shared.services import flow_parameters, flow_runs
 from shared.services.keys import Principal
-
-NOTHING = Submission(inputs={})
 
 
 @post(
@@ -43,18 +39,15 @@ async def run_flow(
     It waits in the lane `onsite` unless the body says otherwise. A client that hangs up loses
     nothing: the run goes on. After `FLOW_WAIT_S` seconds the answer is 504 with the run's id.
     """
-    customer = flow_waits.customer(request)
-    body = data if customer is None else msgspec.structs.replace(data, customer_id=customer)
-    debug_url = flow_waits.debug_url(request)
-    with flow_waits.place(waiters) as waiter:
-        wanted = submitting.request(request, NOTHING, flow, "")
-        accepted = await flow_runs.submit(
-            deps, principal, body, flow_waits.heard(wanted, waiter), debug_url
-        )
-        with flow_waits.accepted_already(accepted):
-            await flow_waits.until_over(request, waiter, accepted, deps)
-            found = await flow_runs.answer(deps, principal, accepted.id)
-    return answers.document(found, headers=flow_waits.headers(accepted))
+    body, debug_url = flow_waits.for_customer(request, data), flow_waits.debug_url(request)
+    return await flow_waits.answered(
+        request,
+        waiters,
+        deps,
+        flow,
+        submit=lambda wanted: flow_runs.submit(deps, principal, body, wanted, debug_url),
+        answer=lambda run_id: flow_runs.answer(deps, principal, run_id),
+    )
 
 
 @get(

@@ -2,19 +2,17 @@
 
 from typing import Any
 
-import msgspec
 from litestar import Request, Response, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
 
-from api import answers, flow_waits, submitting
+from api import flow_waits
 from api.auth import SCOPE
 from api.rates import COUNTS, Counts
 from api.waiters import Waiters
 from shared.deps import Deps
 from shared.domain.inference import InferenceRequest
-from shared.domain.submissions import Submission
 from shared.services import inference
 from shared.services.keys import Principal
 
@@ -37,18 +35,15 @@ async def run_inference(
     It is a run like that of a flow, with the same waiting, the same retries and the same errors;
     `GET /runs/{runId}` shows it with its attempts.
     """
-    customer = flow_waits.customer(request)
-    body = data if customer is None else msgspec.structs.replace(data, customer_id=customer)
-    debug_url = flow_waits.debug_url(request)
-    with flow_waits.place(waiters) as waiter:
-        wanted = flow_waits.heard(
-            submitting.request(request, Submission(inputs={}), "", ""), waiter
-        )
-        accepted = await inference.submit(deps, principal, body, wanted, debug_url)
-        with flow_waits.accepted_already(accepted):
-            await flow_waits.until_over(request, waiter, accepted, deps)
-            found = await inference.answer(deps, principal, accepted.id)
-    return answers.document(found, headers=flow_waits.headers(accepted))
+    body, debug_url = flow_waits.for_customer(request, data), flow_waits.debug_url(request)
+    return await flow_waits.answered(
+        request,
+        waiters,
+        deps,
+        "",
+        submit=lambda wanted: inference.submit(deps, principal, body, wanted, debug_url),
+        answer=lambda run_id: inference.answer(deps, principal, run_id),
+    )
 
 
 HANDLERS = [run_inference]

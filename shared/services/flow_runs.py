@@ -86,9 +86,11 @@ async def find(deps: Deps, principal: Principal, run_id: RunId) -> Facts:
     Those who ask while others are being answered are answered together.
     """
     found = await deps.facts.submit(run_id)
-    if found is None or found.workspace_id != principal.workspace_id:
-        raise NotFoundError
-    if not principal.reaches(found.environment_id):
+    if (
+        found is None
+        or found.workspace_id != principal.workspace_id
+        or not principal.reaches(found.environment_id)
+    ):
         raise NotFoundError
     return _facts.decode(found.text)
 
